@@ -1,0 +1,1 @@
+"""Exercises, quizzes, figures and widgets of the notebooks."""

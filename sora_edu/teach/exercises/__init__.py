@@ -1,0 +1,1 @@
+"""The exercises, one file per chapter; `sora_edu.teach.exercise` says how to write one."""
