@@ -1,0 +1,1 @@
+"""The toy world, its judge, and the readers of real data."""

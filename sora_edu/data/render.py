@@ -1,0 +1,336 @@
+"""Drawing a toy scene: its physics, its camera and its pixels, at any size, length and aspect ratio.
+
+Lengths are in heights of the picture, y points down, times are in seconds. The same scene at another
+size is the same film; with more frames it goes on, at a pace that keeps everything in view.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from sora_edu.data.scene import COLOURS, DIGITS, SIZES, Scene, Thing
+
+FPS = 8
+GRAVITY = 1.0  # heights per second squared
+RESTITUTION = 0.85  # of the speed, at each bounce
+MARGIN = 0.015  # that objects keep from the edge, in heights
+
+TEMPLATE_SIDE = 96
+TEMPLATE_EXTENT = 1.3  # half the template's side, in radii of the object
+POLYGONS = {
+    "square": [(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],
+    "triangle": [(0, -1.15), (0.996, 0.575), (-0.996, 0.575)],
+    "star": [
+        (1.12 * f * math.sin(k * math.pi / 5), -1.12 * f * math.cos(k * math.pi / 5))
+        for k in range(10)
+        for f in [1.0 if k % 2 == 0 else 0.45]
+    ],
+    "cross": [
+        (-0.36, -1), (0.36, -1), (0.36, -0.36), (1, -0.36), (1, 0.36), (0.36, 0.36),
+        (0.36, 1), (-0.36, 1), (-0.36, 0.36), (-1, 0.36), (-1, -0.36), (-0.36, -0.36),
+    ],
+}
+FOOT = {"square": 0.85, "triangle": 0.575, "star": 0.906}  # lowest point below the centre, in radii; else 1
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Where the camera looks, frame by frame."""
+
+    pan: Float[np.ndarray, "t"]
+    """Shift to the right since the first frame, in heights."""
+    zoom: Float[np.ndarray, "t"]
+    """Magnification about the picture's centre, 1 in the first frame."""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The true path of every thing, as seen on the screen: arrays `n t`, things in the scene's order."""
+
+    x: Float[np.ndarray, "n t"]
+    """Centre, in heights from the left edge."""
+    y: Float[np.ndarray, "n t"]
+    """Centre, in heights from the top edge."""
+    radius: Float[np.ndarray, "n t"]
+    """In heights; `SIZES` in the first frame."""
+    angle: Float[np.ndarray, "n t"]
+    """Clockwise turn, in radians."""
+    camera: Camera
+    """What the camera did meanwhile."""
+
+
+# ---------------------------------------------------------------------------------------------- paths
+
+
+def _camera_path(kind: str, t: np.ndarray, rng) -> Camera:
+    speed = rng.uniform(0.08, 0.12)
+    rate = min(rng.uniform(0.11, 0.17), math.log(1.4) / max(t[-1], 1e-9))
+    pan = {"pans left": -speed, "pans right": speed}.get(kind, 0.0) * t
+    return Camera(pan, np.exp({"zooms in": rate, "zooms out": -rate}.get(kind, 0.0) * t))
+
+
+def _fall(t: np.ndarray, speed: float, drop: float, restitution: float) -> np.ndarray:
+    """Height above the floor under constant gravity, thrown downwards at `speed` from height `drop`."""
+    height = np.empty_like(t)
+    start, above, velocity = 0.0, drop, speed
+    for i, now in enumerate(t):
+        while True:
+            impact = (-velocity + math.sqrt(velocity**2 + 2 * GRAVITY * above)) / GRAVITY
+            if now - start <= impact or (velocity == 0 and above == 0):
+                break
+            velocity = -restitution * (velocity + GRAVITY * impact)
+            start, above = start + impact, 0.0
+            if abs(velocity) < 1e-3:
+                velocity = 0.0
+        since = now - start
+        height[i] = above - velocity * since - 0.5 * GRAVITY * since**2 if (velocity or above) else 0.0
+    return height
+
+
+def _motion_path(thing: Thing, t: np.ndarray, room: tuple[float, float], rng):
+    """Displacement (dx, dy), size factor and angle over time, before the thing is placed.
+
+    For falls and bounces dy is the height above the floor, negated.
+    """
+    zero, one = np.zeros_like(t), np.ones_like(t)
+    speed, turn, sign = rng.uniform(0.18, 0.30), rng.uniform(80, 130), rng.choice([-1, 1])
+    drift, throw, share = rng.uniform(-0.1, 0.1), rng.uniform(-0.1, 0.2), rng.uniform()
+    phase, growth = rng.uniform(0, 2 * math.pi), rng.uniform(1.5, 1.75)
+    span = max(t[-1], 1e-9)
+    if thing.motion in ("moves left", "moves right"):
+        along = min(speed, 0.95 * room[0] / span) * t
+        return (along if thing.motion == "moves right" else -along), zero, one, zero
+    if thing.motion in ("moves up", "moves down"):
+        along = min(speed, 0.95 * room[1] / span) * t
+        return zero, (along if thing.motion == "moves down" else -along), one, zero
+    if thing.motion == "falls":
+        height = _fall(t, throw, (0.6 + 0.4 * share) * room[1], 0.0)
+        return drift * np.minimum(t, t[np.argmin(height > 0)] if (height <= 0).any() else span), -height, one, zero
+    if thing.motion == "bounces":
+        drop = min((0.3 + 0.5 * share) * room[1], 0.5 * GRAVITY * (0.65 * span) ** 2)
+        return drift * t, -_fall(t, max(throw, 0.0), drop, RESTITUTION), one, zero
+    if thing.motion == "orbits":
+        radius = 0.12 + 0.06 * share
+        angle = phase + sign * 2 * math.pi * (0.4 + 0.15 * speed / 0.3) * t
+        return radius * np.cos(angle), radius * np.sin(angle), one, zero
+    if thing.motion == "spins":
+        return zero, zero, one, phase + sign * math.radians(turn) * t
+    factor = {"grows": growth, "shrinks": 1 / growth}.get(thing.motion, 1.0)
+    return zero, zero, 1 + (factor - 1) * t / span, zero
+
+
+def _feasible(shift, radius, camera_shift, zoom, centre, extent) -> tuple[float, float]:
+    """Starting coordinates that keep a thing in view: screen = centre + zoom (start + shift - camera - centre)."""
+    reach = zoom * radius + MARGIN
+    low = (reach - centre) / zoom + centre + camera_shift - shift
+    high = (extent - reach - centre) / zoom + centre + camera_shift - shift
+    low, high = low.max(), high.min()
+    return (low, high) if low <= high else ((low + high) / 2,) * 2
+
+
+def _lay_path(thing: Thing, t, camera: Camera, aspect: float, rng):
+    """One thing's world path: (dx, dy, radius, angle, x interval, y interval of the start)."""
+    radius = SIZES[thing.size]
+    floor = 0.5 + 0.5 / max(1.0, camera.zoom[-1])
+    room = (aspect - 2 * (radius + MARGIN) - abs(camera.pan[-1]), floor - 2 * (radius + MARGIN))
+    dx, dy, factor, angle = _motion_path(thing, t, room, rng)
+    radii = radius * factor
+    xs = _feasible(dx, radii, camera.pan, camera.zoom, aspect / 2, aspect)
+    if thing.motion in ("falls", "bounces"):
+        rest = floor - radius * FOOT.get(thing.shape, 1.0)
+        return dx, dy, radii, angle, xs, (rest, rest)
+    return dx, dy, radii, angle, xs, _feasible(dy, radii, 0.0, camera.zoom, 0.5, 1.0)
+
+
+def _gap(first, second) -> float:
+    """Smallest clear distance between two placed things over the clip, in heights."""
+    (x1, y1, r1), (x2, y2, r2) = first, second
+    return float((np.hypot(x1 - x2, y1 - y2) - r1 - r2).min())
+
+
+def _place(paths, relation, rng) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Chooses the starts: anywhere in view for one thing; for two, clear of each other or crossing."""
+    best, best_score = None, -math.inf
+    for _ in range(1 if len(paths) == 1 else 40):
+        placed = []
+        for dx, dy, radii, _, xs, ys in paths:
+            placed.append((rng.uniform(*xs) + dx, rng.uniform(*ys) + dy, radii))
+        if len(paths) == 1:
+            return placed
+        gap = _gap(*placed)
+        score = min(gap, 0.02) if relation == "apart" else -abs(gap + 1.6 * min(p[2][0] for p in placed))
+        if score > best_score:
+            best, best_score = placed, score
+        if relation == "apart" and gap >= 0.02:
+            break
+    return best
+
+
+def trajectories(scene: Scene, frames: int = 17, height: int = 64, width: int = 64) -> Trajectory:
+    """The truth about a scene: where everything is on the screen in each frame, in heights.
+
+    The scene must be complete (`scene.complete(seed)`); a `ValueError` says what is missing.
+    """
+    _check_complete(scene)
+    if frames < 1 or height < 8 or width < 8:
+        raise ValueError(f"frames={frames}, height={height}, width={width}: at least 1 frame of 8x8 pixels is needed")
+    rng = np.random.default_rng([scene.seed, 11])
+    t, aspect = np.arange(frames) / FPS, width / height
+    camera = _camera_path(scene.camera, t, rng)
+    paths = [_lay_path(thing, t, camera, aspect, rng) for thing in scene.things]
+    placed = _place(paths, scene.relation, rng)
+    x, y, radius = (np.stack(values) for values in zip(*placed, strict=True))
+    return Trajectory(
+        x=aspect / 2 + camera.zoom * (x - camera.pan - aspect / 2),
+        y=0.5 + camera.zoom * (y - 0.5),
+        radius=camera.zoom * radius,
+        angle=np.stack([path[3] for path in paths]),
+        camera=camera,
+    )
+
+
+def _check_complete(scene: Scene):
+    missing = [name for thing in scene.things for name, value in vars(thing).items() if value is None]
+    missing += [name for name in ("background", "camera") if getattr(scene, name) is None]
+    if missing:
+        raise ValueError(f"the scene does not say its {', '.join(missing)}; render scene.complete(seed) instead")
+
+
+# --------------------------------------------------------------------------------------------- pixels
+
+
+@lru_cache(maxsize=1)
+def _handwriting() -> dict[str, list[np.ndarray]]:
+    """The UCI handwritten digits that ship with scikit-learn: 8x8 pictures in [0, 1], by digit."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return {d: list(digits.images[digits.target == int(d)] / 16.0) for d in DIGITS}
+
+
+def _signed_distance(inside: np.ndarray) -> np.ndarray:
+    """Distance to the outline in radii, negative inside, from a binary template."""
+    pixel = 2 * TEMPLATE_EXTENT / inside.shape[0]
+    return (distance_transform_edt(~inside) - distance_transform_edt(inside)) * pixel
+
+
+def _template_grid(side: int):
+    axis = (np.arange(side) + 0.5) / side * 2 * TEMPLATE_EXTENT - TEMPLATE_EXTENT
+    return np.meshgrid(axis, axis, indexing="xy")
+
+
+def _in_polygon(x, y, corners) -> np.ndarray:
+    """Even-odd rule."""
+    inside = np.zeros_like(x, dtype=bool)
+    for (x1, y1), (x2, y2) in zip(corners, corners[1:] + corners[:1], strict=True):
+        if y1 != y2:
+            inside ^= ((y1 > y) != (y2 > y)) & (x < (x2 - x1) * (y - y1) / (y2 - y1) + x1)
+    return inside
+
+
+@lru_cache(maxsize=4096)
+def template(shape: str, writing: int = 0) -> Float[Tensor, "1 s s"]:
+    """Signed distance to a shape's outline, in radii, on a square of half-side `TEMPLATE_EXTENT` radii.
+
+    `writing` chooses among the handwritten examples of a digit, and is ignored for the other shapes.
+    """
+    side = 4 * TEMPLATE_SIDE
+    x, y = _template_grid(side)
+    if shape in POLYGONS:
+        inside = _in_polygon(x, y, POLYGONS[shape])
+    elif shape in DIGITS:
+        images = _handwriting()[shape]
+        image = torch.tensor(images[writing % len(images)], dtype=torch.float32)
+        image = F.pad(image, (1, 1, 1, 1))[None, None]  # ten pixels across: the digit's height is two radii
+        grid = torch.tensor(np.stack([x, y], -1) / 1.25, dtype=torch.float32)[None]
+        inside = (F.grid_sample(image, grid, "bicubic", align_corners=False)[0, 0] > 0.45).numpy()
+    else:
+        radius = np.hypot(x, y)
+        inside = (radius < 1) & (radius > (0.55 if shape == "ring" else 0.0))
+    distance = torch.tensor(_signed_distance(inside), dtype=torch.float32)
+    return F.avg_pool2d(distance[None], 4)
+
+
+def _writing(scene: Scene, index: int) -> int:
+    return (scene.seed * 31 + index * 17) % 97 if scene.things[index].shape in DIGITS else 0
+
+
+def _coverage(distance: Float[Tensor, "1 s s"], x, y, radius, angle, height, width) -> Float[Tensor, "t 1 h w"]:
+    """How much of each pixel a thing covers, with a one-pixel ramp across the outline."""
+    x, y, radius, angle = (torch.as_tensor(v, dtype=torch.float32)[:, None, None] for v in (x, y, radius, angle))
+    rows = (torch.arange(height) + 0.5)[None, :, None] / height - y
+    columns = (torch.arange(width) + 0.5)[None, None, :] / height - x
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    scale = 1 / (radius * TEMPLATE_EXTENT)
+    grid = torch.stack([(cos * columns + sin * rows) * scale, (cos * rows - sin * columns) * scale], dim=-1)
+    source = distance[None].expand(len(grid), -1, -1, -1)
+    sampled = F.grid_sample(source, grid, padding_mode="border", align_corners=False)
+    outside = (grid.abs().amax(-1) > 1).unsqueeze(1)
+    return (0.5 - sampled * radius[:, None] * height).clamp(0, 1).masked_fill(outside, 0.0)
+
+
+def background(scene: Scene, camera: Camera, height: int, width: int) -> Float[Tensor, "t 1 h w"]:
+    """The grey backdrop in [0, 1]; textures belong to the world, so they move when the camera does."""
+    frames = len(camera.pan)
+    if scene.background in ("dark", "light"):
+        return torch.full((frames, 1, height, width), 0.1 if scene.background == "dark" else 0.9)
+    pan, zoom = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (camera.pan, camera.zoom))
+    centre = width / height / 2
+    x = ((torch.arange(width) + 0.5)[None, None, :] / height - centre) / zoom + centre + pan
+    y = ((torch.arange(height) + 0.5)[None, :, None] / height - 0.5) / zoom + 0.5
+    shift = np.random.default_rng([scene.seed, 13]).uniform(0, 0.5, 2)
+    x, y = 2 * math.pi / 0.5 * (x + shift[0]), 2 * math.pi / 0.5 * (y + shift[1])
+    wave = torch.sin(x) * torch.sin(y) if scene.background == "checkered" else torch.sin(x + y)
+    return (0.45 + 0.10 * torch.tanh(3 * wave)).unsqueeze(1)
+
+
+def render(scene: Scene, frames: int = 17, height: int = 64, width: int = 64) -> Float[Tensor, "c t h w"]:
+    """Draws a complete scene, anti-aliased, in [-1, 1]; the same scene always gives the same pixels."""
+    path = trajectories(scene, frames, height, width)
+    picture = background(scene, path.camera, height, width).expand(-1, 3, -1, -1)
+    for index in drawing_order(scene):
+        thing = scene.things[index]
+        cover = _coverage(
+            template(thing.shape, _writing(scene, index)),
+            path.x[index], path.y[index], path.radius[index], path.angle[index], height, width,
+        )
+        colour = torch.tensor(COLOURS[thing.colour])[:, None, None]
+        picture = picture + cover * (colour - picture)
+    return (2 * picture - 1).transpose(0, 1).contiguous()
+
+
+def drawing_order(scene: Scene) -> list[int]:
+    """Indices of the things from back to front."""
+    order = list(range(len(scene.things)))
+    return order[::-1] if scene.relation == "in front of" else order
+
+
+def render_batch(scenes: list[Scene], frames: int = 17, height: int = 64, width: int = 64) -> Float[Tensor, "b c t h w"]:
+    """`render` for each scene, stacked."""
+    return torch.stack([render(scene, frames, height, width) for scene in scenes])
+
+
+def object_boxes(
+    scene: Scene, frames: int = 17, height: int = 64, width: int = 64, margin: int = 2
+) -> list[list[tuple[slice, slice]]]:
+    """For each thing and frame, the (rows, columns) of its bounding box, `margin` pixels wider on each side."""
+    path = trajectories(scene, frames, height, width)
+    boxes = []
+    for x, y, radius in zip(path.x, path.y, path.radius, strict=True):
+        reach = radius * TEMPLATE_EXTENT / 1.13 * height + margin
+        boxes.append([
+            (_span(cy * height, r, height), _span(cx * height, r, width))
+            for cx, cy, r in zip(x, y, reach, strict=True)
+        ])
+    return boxes
+
+
+def _span(centre: float, reach: float, limit: int) -> slice:
+    return slice(max(0, math.floor(centre - reach)), min(limit, math.ceil(centre + reach)))
