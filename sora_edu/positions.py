@@ -9,8 +9,9 @@ Shapes: n tokens, d channels, one row of `coordinates` per token, one column per
 Angles are worked out in float64 and handed back as float32: in float32 a place of a few thousand times a
 frequency is off in the fourth decimal.
 
-Sources: Vaswani et al. 2017, section 3.5 (sinusoids); Dosovitskiy et al. 2021, ViT (learned); Dehghani et al.
-2023, NaViT (one learned table per axis); Su et al. 2021, RoFormer (rotary); Peebles & Xie 2023, DiT (2-D layout).
+Sources: Vaswani et al. 2017, section 3.5 (sinusoids); Dosovitskiy et al. 2021, ViT (learned tables); Dehghani
+et al. 2023, NaViT (one learned table per axis); Su et al. 2021, RoFormer (rotary codes); Peebles & Xie 2023,
+DiT (the 2-D layout of released weights).
 """
 
 from collections.abc import Sequence
@@ -138,8 +139,8 @@ def sinusoidal_2d_dit(height: int, width: int, dim: int) -> Float[Tensor, "{heig
 
     There the first half of the channels codes the *column* and the second the row, and within a half all
     sines come before all cosines. The frequencies are the same, and so is what a fresh network can learn from
-    it; only weights that were trained with one order need that order. Raises ValueError unless dim is a multiple
-    of 4. Source: Peebles & Xie 2023, released code.
+    it; only weights that were trained with one order need that order. Raises ValueError unless dim is a
+    multiple of 4. Source: Peebles & Xie 2023, released code.
     """
     if dim < 4 or dim % 4:
         raise ValueError(f"dim={dim}: must be a multiple of 4, a sine and a cosine for each of two axes")
@@ -150,7 +151,7 @@ def sinusoidal_2d_dit(height: int, width: int, dim: int) -> Float[Tensor, "{heig
 def _axis_angles(coordinates, dim, base, parts) -> Float[Tensor, "n {dim}//2"]:
     """Coordinate times frequency for each pair of channels, axis after axis, in float64."""
     if coordinates.ndim != 2:
-        raise ValueError(f"coordinates of shape {tuple(coordinates.shape)}: must be (n, axes), one row a token")
+        raise ValueError(f"coordinates of shape {tuple(coordinates.shape)}: must be (n, axes)")
     axes = coordinates.shape[1]
     parts = split_channels(dim, axes) if parts is None else tuple(parts)
     if len(parts) != axes or sum(parts) != dim:
@@ -181,7 +182,7 @@ class LearnedPositions(nn.Module):
         """Codes of a grid of the given sizes in raster order. Raises ValueError beyond the tables."""
         known = tuple(len(table) for table in self.tables)
         if len(sizes) != len(known) or any(not 1 <= s <= k for s, k in zip(sizes, known, strict=True)):
-            raise ValueError(f"sizes={sizes}: at most {known}, the sizes of the tables; nothing is learned beyond")
+            raise ValueError(f"sizes={sizes}: at most {known}, for beyond its tables nothing was learned")
         places = grid(*sizes).to(self.tables[0].device)
         return sum(table[places[:, axis]] for axis, table in enumerate(self.tables))
 
