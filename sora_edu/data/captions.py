@@ -376,6 +376,11 @@ def _split_at_joints(marks, draft: _Draft):
 # ---- Suggesting ----------------------------------------------------------------------------------------
 
 
+def nearest(text: str) -> str:
+    """The nearest prompt that works: what `PromptError.suggestion` holds."""
+    return _suggest(_split(text))
+
+
 def _suggest(raw: Iterable[str]) -> str:
     """The nearest prompt that works: known words kept, misspelt ones mended, the rest left to defaults."""
     mended = []
