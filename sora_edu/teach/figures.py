@@ -11,6 +11,7 @@ Sphinx all show, with the alt text in the output's metadata.
 import base64
 import io
 import textwrap
+from dataclasses import dataclass
 from functools import cache
 
 import matplotlib
@@ -19,6 +20,7 @@ import numpy as np
 from IPython.display import display
 from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from PIL import Image, ImageDraw, ImageFont
 
 PALETTE = {
@@ -31,7 +33,7 @@ PALETTE = {
     "yellow": "#F0E442",
     "ink": "#222222",
     "grey": "#8A8A8A",
-    "pale": "#ECEFF1",
+    "pale": "#F0F3F5",
 }
 """Okabe and Ito's eight colours, told apart with every common colour blindness, and three neutrals."""
 
@@ -113,7 +115,7 @@ def frames_of(video) -> np.ndarray:
     )
 
 
-def clip(video, *, alt: str, fps: float = 8, scale: int | None = None) -> None:
+def clip(video, *, alt: str, fps: int | float = 8, scale: int | None = None) -> None:
     """Show one clip; it plays in a loop.
 
     Args:
@@ -125,7 +127,15 @@ def clip(video, *, alt: str, fps: float = 8, scale: int | None = None) -> None:
     clips([video], alt=alt, fps=fps, scale=scale)
 
 
-def clips(videos, captions=None, *, alt: str, columns: int | None = None, fps: float = 8, scale: int | None = None):
+def clips(
+    videos,
+    captions=None,
+    *,
+    alt: str,
+    columns: int | None = None,
+    fps: int | float = 8,
+    scale: int | None = None,
+):
     """Show several clips side by side, in step, as one picture.
 
     A shorter clip waits on its last frame until the longest is over.
@@ -145,7 +155,7 @@ def clips(videos, captions=None, *, alt: str, columns: int | None = None, fps: f
     videos = [frames_of(video) for video in videos]
     captions = [""] * len(videos) if captions is None else list(captions)
     if not videos or len(captions) != len(videos):
-        raise ValueError(f"captions has {len(captions)} entries for {len(videos)} clips; give one for each clip")
+        raise ValueError(f"{len(captions)} captions for {len(videos)} clips; give one for each clip")
     if fps <= 0:
         raise ValueError(f"fps={fps}; frames per second must be positive")
     columns = columns or min(4, len(videos))
@@ -154,7 +164,9 @@ def clips(videos, captions=None, *, alt: str, columns: int | None = None, fps: f
     _send(_apng(pages, fps), alt)
 
 
-def strip(video, *, alt: str, count: int = 6, fps: float = 8, scale: int | None = None, captions=None) -> None:
+def strip(
+    video, *, alt: str, count: int = 6, fps: int | float = 8, scale: int | None = None, captions=None
+) -> None:
     """Show some frames of a clip side by side, like a strip of film, with their times beneath.
 
     Args:
@@ -170,9 +182,123 @@ def strip(video, *, alt: str, count: int = 6, fps: float = 8, scale: int | None 
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))
     captions = [f"{index / fps:.2f} s" for index in chosen] if captions is None else list(captions)
     if len(captions) != len(chosen):
-        raise ValueError(f"captions has {len(captions)} entries for {len(chosen)} frames; give one for each frame")
+        raise ValueError(f"{len(captions)} captions for {len(chosen)} frames; give one for each frame")
     pictures = [_enlarge(frames[index : index + 1], scale, 128) for index in chosen]
     _send(_png(_page(pictures, captions, len(pictures), 0)), alt)
+
+
+@dataclass(frozen=True)
+class _Box:
+    """A part of the machine on the map of the course, in units of a tenth of an inch."""
+
+    chapter: str
+    title: str
+    note: str
+    x: int | float
+    y: int | float
+    width: int | float
+    height: int | float
+    frame: bool = False  # it holds other boxes: drawn as a frame with its title on top
+
+
+_MAP = (
+    _Box("00", "From prompt to video", "the whole machine, once through", 2, 64, 134, 7),
+    _Box("01", "Diffusion", "a little less noise, again and again", 34, 13, 70, 48, frame=True),
+    _Box("10", "Video diffusion transformer", "inside the loop", 37, 16, 64, 36, frame=True),
+    _Box("05", "Vision transformer", "patches become tokens", 39, 36.5, 29.5, 9),
+    _Box("02", "Positional encoding", "where and when", 69.5, 36.5, 29.5, 9),
+    _Box("03", "Self-attention", "tokens look at tokens", 39, 27, 29.5, 9),
+    _Box("04", "Transformer", "layers that stack", 69.5, 27, 29.5, 9),
+    _Box("07", "Diffusion transformer", "noise level and prompt", 39, 17.5, 29.5, 9),
+    _Box("08", "Masked training", "learn from parts", 69.5, 17.5, 29.5, 9),
+    _Box("12", "Prompts", "words become vectors", 2, 42, 27, 10),
+    _Box("11", "Many tasks", "given frames, masks", 2, 15, 27, 10),
+    _Box("09", "Video tokens", "time, 4 times shorter", 109, 42, 27, 10),
+    _Box("06", "Latents", "decoded into pixels", 109, 29, 27, 10),
+    _Box("13", "Scaling up", "what more computing buys", 2, 2, 66, 8),
+    _Box("14", "Full size", "the same code, real weights, limits", 70, 2, 66, 8),
+)
+
+
+def sora_map(here: str = "00") -> None:
+    """Show the map of the course: every part of the machine is a chapter, and `here` is coloured.
+
+    Args:
+        here: a chapter number, such as "02".
+
+    Raises:
+        ValueError: there is no such chapter.
+    """
+    boxes = {box.chapter: box for box in _MAP}
+    if here not in boxes:
+        raise ValueError(f"here={here!r}; chapters are {', '.join(sorted(boxes))}")
+    fig, ax = plt.subplots(figsize=(13.8, 7.3), dpi=80, layout="none")
+    fig.subplots_adjust(0, 0, 1, 1)
+    ax.set(xlim=(0, 138), ylim=(0, 73))
+    ax.axis("off")
+    for box in _MAP:
+        _draw_box(ax, box, box.chapter == here)
+    _draw_flow(ax)
+    title = boxes[here].title
+    parts = "; ".join(f"{c} {boxes[c].title} ({boxes[c].note})" for c in sorted(boxes))
+    show(
+        fig, alt=f"Map of the course as the parts of one machine. You are in {here}, {title}. Parts: {parts}."
+    )
+
+
+def _draw_box(ax, box: _Box, here: bool) -> None:
+    edge = PALETTE["vermilion"] if here else PALETTE["grey"]
+    face = "#FFE3CF" if here else "white" if box.frame else PALETTE["pale"]
+    patch = FancyBboxPatch(
+        (box.x, box.y), box.width, box.height, boxstyle="round,pad=0,rounding_size=1.2",
+        facecolor=face, edgecolor=edge, linewidth=4 if here else 1.5, zorder=1 + (not box.frame),
+    )  # fmt: skip
+    ax.add_patch(patch)
+    wide = box.frame or box.width > 40
+    top = box.y + box.height - 3.6 if box.frame else box.y + box.height / 2 + (0 if wide else 1.9)
+    number = {"fontsize": 17, "fontweight": "bold", "color": edge if here else PALETTE["blue"], "zorder": 4}
+    label = {"fontsize": 14, "color": PALETTE["ink"], "va": "center_baseline", "zorder": 4}
+    ax.text(box.x + 1.5, top, box.chapter, va="center_baseline", **number)
+    if wide:
+        ax.text(box.x + 6, top, f"{box.title}: {box.note}", **label)
+        return
+    ax.text(box.x + 6, top, box.title, **label)
+    ax.text(box.x + 1.5, top - 4.2, box.note, fontsize=12.5, color="#444444", va="center_baseline", zorder=4)
+
+
+def _draw_flow(ax) -> None:
+    """Arrows from prompt and noise to the clip, with the things that flow along them."""
+
+    def arrow(start, end, **kwargs):
+        style = {
+            "arrowstyle": "-|>",
+            "mutation_scale": 22,
+            "linewidth": 2.5,
+            "color": PALETTE["ink"],
+            "zorder": 3,
+        }
+        ax.add_patch(FancyArrowPatch(start, end, shrinkA=0, shrinkB=0, **(style | kwargs)))
+
+    ax.text(15.5, 57, "“a red star bounces”", fontsize=14, ha="center", va="center", style="italic")
+    arrow((15.5, 55.3), (15.5, 52.3))
+    arrow((29.2, 47), (37, 47))
+    noise = np.random.default_rng(0).uniform(0.1, 0.9, (6, 6, 3))
+    ax.imshow(noise, extent=(5, 13, 28.5, 36.5), zorder=3, aspect="auto")
+    ax.text(15, 32.5, "noise", fontsize=14, va="center")
+    arrow((23, 32.5), (37, 32.5))
+    arrow((29.2, 20), (37, 20))
+    arrow((101.2, 47), (109, 47))
+    arrow((122.5, 41.8), (122.5, 39.2))
+    arrow((122.5, 28.8), (122.5, 25.5))
+    for k in range(3):
+        _draw_frame(ax, 110.5 + 8.2 * k, 16, k)
+    ax.text(122.5, 13.4, "the clip", fontsize=14, ha="center", va="center")
+    arrow((97, 52.2), (85, 52.2), connectionstyle="arc3,rad=0.8", color=PALETTE["blue"])
+
+
+def _draw_frame(ax, x: int | float, y: int | float, k: int) -> None:
+    ax.add_patch(Rectangle((x, y), 7.4, 8.5, facecolor="#30343A", zorder=3))
+    ax.plot(x + 3.7, y + (6, 2.4, 5)[k], marker="*", markersize=17, color=PALETTE["vermilion"], zorder=4)
 
 
 def _check_alt(alt: str) -> None:
@@ -194,9 +320,9 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 def _enlarge(frames: np.ndarray, scale: int | None, at_least: int) -> np.ndarray:
     if scale is None:
         scale = max(1, -(-at_least // frames.shape[1]))
-    if scale != int(scale) or scale < 1:
+    if scale < 1:
         raise ValueError(f"scale={scale}; give a whole number of at least 1")
-    return frames.repeat(int(scale), axis=1).repeat(int(scale), axis=2)
+    return frames.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
 def _page(videos, captions, columns: int, index: int) -> Image.Image:
@@ -209,7 +335,7 @@ def _page(videos, captions, columns: int, index: int) -> Image.Image:
     size = (columns * (cell_w + _MARGIN) + _MARGIN, rows * (cell_h + band + _MARGIN) + _MARGIN)
     page = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(page)
-    for k, (frames, lines) in enumerate(zip(videos, wrapped)):
+    for k, (frames, lines) in enumerate(zip(videos, wrapped, strict=True)):
         x = _MARGIN + (k % columns) * (cell_w + _MARGIN)
         y = _MARGIN + (k // columns) * (cell_h + band + _MARGIN)
         for line_number, line in enumerate(lines):
@@ -224,11 +350,9 @@ def _png(page: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _apng(pages: list[Image.Image], fps: float) -> bytes:
+def _apng(pages: list[Image.Image], fps: int | float) -> bytes:
     if len(pages) == 1:
         return _png(pages[0])
-    buffer = io.BytesIO()
-    pages[0].save(
-        buffer, format="PNG", save_all=True, append_images=pages[1:], duration=1000 / fps, loop=0, optimize=True
-    )
+    buffer, wait = io.BytesIO(), 1000 / fps
+    pages[0].save(buffer, "PNG", save_all=True, append_images=pages[1:], duration=wait, loop=0, optimize=True)
     return buffer.getvalue()

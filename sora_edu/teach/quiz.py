@@ -116,12 +116,13 @@ def _choice(entry, where: str) -> Choice:
         raise ValueError(f"{where}: right={right!r}; give true or false")
     if right and misconception is not None:
         raise ValueError(f"{where}: the right choice has misconception={misconception!r}; leave it out")
-    if not right and not (isinstance(misconception, str) and re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_-]+", misconception)):
+    if not right and not re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_-]+", str(misconception)):
         raise ValueError(
             f"{where}: misconception={misconception!r}; a wrong choice names one, "
             "as chapter.name in small letters, for example overview.no-first-frame"
         )
-    return Choice(_text(entry["text"], "text", where), _text(entry["answer"], "answer", where), right, misconception)
+    text, answer = _text(entry["text"], "text", where), _text(entry["answer"], "answer", where)
+    return Choice(text, answer, right, misconception)
 
 
 def _fields(entry, needed: set, known: set, where: str) -> None:
@@ -144,7 +145,7 @@ def as_html(questions: tuple[Question, ...]) -> str:
     parts = []
     for number, question in enumerate(questions, 1):
         parts.append(f"<p><b>Question {number}.</b> {_inline(question.question)}</p>")
-        for letter, choice in zip("ABCDEFGHIJ", question.choices):
+        for letter, choice in zip("ABCDEFGHIJ", question.choices, strict=False):
             verdict = "Right." if choice.right else "Not quite."
             parts.append(
                 f"<details><summary>{letter}. {_inline(choice.text)}</summary>"
@@ -168,14 +169,11 @@ def _widget(questions: tuple[Question, ...]):
         chosen = traitlets.List().tag(sync=True)
         """For each question the indices chosen so far, in order."""
 
-    shown = [
-        {
-            "question": _inline(q.question),
-            "choices": [{"text": _inline(c.text), "answer": _inline(c.answer), "right": c.right} for c in q.choices],
-        }
-        for q in questions
-    ]
-    return QuizWidget(questions=shown, chosen=[[] for _ in shown])
+    def shown(choice: Choice) -> dict:
+        return {"text": _inline(choice.text), "answer": _inline(choice.answer), "right": choice.right}
+
+    page = [{"question": _inline(q.question), "choices": [shown(c) for c in q.choices]} for q in questions]
+    return QuizWidget(questions=page, chosen=[[] for _ in page])
 
 
 _SCRIPT = """
@@ -188,7 +186,8 @@ function render({ model, el }) {
     const chosen = model.get("chosen"), questions = model.get("questions");
     const done = chosen.filter((c) => c.length).length;
     const first = chosen.filter((c, i) => c.length && questions[i].choices[c[0]].right).length;
-    score.textContent = done ? `${first} of ${done} right at the first try, ${questions.length - done} to go` : "";
+    const left = questions.length - done;
+    score.textContent = done ? `${first} of ${done} right at the first try, ${left} to go` : "";
   };
   model.get("questions").forEach((question, q) => {
     const box = document.createElement("fieldset");
@@ -234,7 +233,8 @@ _STYLE = """
 .sora-quiz legend { font-weight: 600; padding: 0 .4em; }
 .sora-quiz label { display: flex; gap: .5em; align-items: baseline; padding: .2em 0; cursor: pointer; }
 .sora-quiz button { margin-top: .4em; padding: .3em 1.2em; font-size: 1em; }
-.sora-quiz .reply { border-left: 5px solid transparent; padding-left: .8em; margin: .6em 0 0; min-height: 1.5em; }
+.sora-quiz .reply { border-left: 5px solid transparent; padding-left: .8em; min-height: 1.5em; }
+.sora-quiz .reply { margin: .6em 0 0; }
 .sora-quiz .right { border-color: #009E73; }
 .sora-quiz .wrong { border-color: #D55E00; }
 """
