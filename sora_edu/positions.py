@@ -27,7 +27,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def frequencies(dim: int, base: float = 10000.0) -> Float[Tensor, " {dim}//2"]:
+def frequencies(dim: int, base: float | int = 10000.0) -> Float[Tensor, " {dim}//2"]:
     """The turning speed of each pair of channels: base^(-2i/dim) for i = 0 .. dim/2 - 1.
 
     In radians per position, float64. Pair 0 turns by 1 radian a step; the last one turns about `base` times
@@ -42,7 +42,7 @@ def frequencies(dim: int, base: float = 10000.0) -> Float[Tensor, " {dim}//2"]:
     return base ** (-even / dim)
 
 
-def sinusoidal(length: int, dim: int, base: float = 10000.0) -> Float[Tensor, "length dim"]:
+def sinusoidal(length: int, dim: int, base: float | int = 10000.0) -> Float[Tensor, "length dim"]:
     """Sinusoidal code of the positions 0 .. length - 1, one row each, sine and cosine interleaved.
 
     P[p, 2i] = sin(p w_i) and P[p, 2i+1] = cos(p w_i), with w from `frequencies(dim, base)`; float32.
@@ -58,7 +58,7 @@ def sinusoidal(length: int, dim: int, base: float = 10000.0) -> Float[Tensor, "l
     return code
 
 
-def shift_matrix(steps: float, dim: int, base: float = 10000.0) -> Float[Tensor, "dim dim"]:
+def shift_matrix(steps: float | int, dim: int, base: float | int = 10000.0) -> Float[Tensor, "dim dim"]:
     """The matrix R_k that moves every sinusoidal code by k = `steps`: P[p + k] = R_k @ P[p], whatever p is.
 
     Block diagonal: one 2x2 rotation for each (sine, cosine) pair, float64. Steps may be negative or broken.
@@ -100,7 +100,7 @@ def split_channels(dim: int, axes: int) -> tuple[int, ...]:
 def sinusoidal_at(
     coordinates: Float[Tensor, "n axes"] | Int[Tensor, "n axes"],
     dim: int,
-    base: float = 10000.0,
+    base: float | int = 10000.0,
     parts: Sequence[int] | None = None,
 ) -> Float[Tensor, "n {dim}"]:
     """Sinusoidal code of any coordinates, fractions too: the codes of the axes side by side.
@@ -113,7 +113,7 @@ def sinusoidal_at(
 
 
 def sinusoidal_2d(
-    height: int, width: int, dim: int, base: float = 10000.0
+    height: int, width: int, dim: int, base: float | int = 10000.0
 ) -> Float[Tensor, "{height}*{width} {dim}"]:
     """Code of an image's patches: the row's code in the first channels, the column's in the others.
 
@@ -124,7 +124,7 @@ def sinusoidal_2d(
 
 
 def sinusoidal_3d(
-    frames: int, height: int, width: int, dim: int, base: float = 10000.0
+    frames: int, height: int, width: int, dim: int, base: float | int = 10000.0
 ) -> Float[Tensor, "{frames}*{height}*{width} {dim}"]:
     """Code of a video's spacetime patches: the codes of frame, row and column side by side.
 
@@ -191,7 +191,7 @@ class LearnedPositions(nn.Module):
 
 
 def rope_angles(
-    positions: Float[Tensor, " n"] | Int[Tensor, " n"], dim: int, base: float = 10000.0
+    positions: Float[Tensor, " n"] | Int[Tensor, " n"], dim: int, base: float | int = 10000.0
 ) -> Float[Tensor, "n {dim}//2"]:
     """The angle by which RoPE turns each pair of channels at each position: position times frequency.
 
@@ -204,7 +204,7 @@ def rope_angles(
 def rope_angles_at(
     coordinates: Float[Tensor, "n axes"] | Int[Tensor, "n axes"],
     dim: int,
-    base: float = 10000.0,
+    base: float | int = 10000.0,
     parts: Sequence[int] | None = None,
 ) -> Float[Tensor, "n {dim}//2"]:
     """RoPE angles on a grid: the head's pairs are shared among the axes, each turned by its own coordinate.
@@ -216,7 +216,12 @@ def rope_angles_at(
 
 
 def rope_angles_3d(
-    frames: int, height: int, width: int, dim: int, base: float = 10000.0, parts: Sequence[int] | None = None
+    frames: int,
+    height: int,
+    width: int,
+    dim: int,
+    base: float | int = 10000.0,
+    parts: Sequence[int] | None = None,
 ) -> Float[Tensor, "{frames}*{height}*{width} {dim}//2"]:
     """RoPE angles of a video's spacetime patches, in the raster order of `grid(frames, height, width)`."""
     return rope_angles_at(grid(frames, height, width), dim, base, parts)
