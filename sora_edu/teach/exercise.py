@@ -61,7 +61,10 @@ misconceptions must differ from the truth and from each other on those cases; a 
 `tests/teach/test_exercises.py` holds every exercise to all this.
 """
 
+import difflib
+import importlib
 import math
+import pkgutil
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,6 +72,8 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
+
+from sora_edu.teach import exercises
 
 
 class Hints(NamedTuple):
@@ -187,3 +192,36 @@ def build(cls: type[nn.Module], *args: Any, seed: int = 0, **kwargs: Any) -> nn.
             scale = 1 / math.sqrt(weight.shape[-1]) if weight.ndim > 1 else 1.0
             weight.copy_(scale * torch.randn(weight.shape, generator=generator))
     return module.eval()
+
+
+def find(exercise_id: str) -> Exercise:
+    """Finds an exercise by its id, importing no more than its own chapter's file.
+
+    Args:
+        exercise_id: such as `"positions.sinusoidal"`.
+
+    Raises:
+        ValueError: no exercise has this id; names the nearest ones.
+    """
+    topic = exercise_id.partition(".")[0]
+    if topic in _topics():
+        for exercise in _exercises_of(topic):
+            if exercise.id == exercise_id:
+                return exercise
+    known = [exercise.id for exercise in every()]
+    near = difflib.get_close_matches(exercise_id, known, n=3, cutoff=0.4) or known
+    raise ValueError(f"exercise_id: no exercise is called {exercise_id!r}; there is {', '.join(near)}")
+
+
+def every() -> list[Exercise]:
+    """All exercises of the course, in the order of the chapters and of their files."""
+    found = [exercise for topic in _topics() for exercise in _exercises_of(topic)]
+    return sorted(found, key=lambda exercise: exercise.chapter)
+
+
+def _topics() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(exercises.__path__))
+
+
+def _exercises_of(topic: str) -> tuple[Exercise, ...]:
+    return importlib.import_module(f"{exercises.__name__}.{topic}").EXERCISES

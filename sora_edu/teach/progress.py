@@ -1,0 +1,214 @@
+"""What a learner has done so far, kept in one small JSON file on their own machine.
+
+The file is `progress.json` in `$SORA_EDU_HOME`, or else in the place where the system keeps such state.
+Nothing here ever stops a lesson: where the file cannot be written, progress lasts as long as the kernel, and
+a damaged file is moved aside with a message.
+"""
+
+import html
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from sora_edu.files import write_whole
+from sora_edu.teach.exercise import every
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is remembered of one exercise."""
+
+    attempts: int = 0
+    """Checks of something other than the stub."""
+    passed: bool = False
+    """True once a check has passed."""
+    misconception: str | None = None
+    """The known mistake that the last check named."""
+    rung: int = 0
+    """Rungs of the present hint ladder that have been shown."""
+    solution_seen: bool = False
+    """True once the solution has been shown."""
+
+
+@dataclass
+class _Session:
+    """What could not be saved, by file, so that a kernel on a read-only disk still remembers."""
+
+    unsaved: dict[Path, dict[str, Any]] = field(default_factory=dict)
+
+
+_session = _Session()
+
+
+def state_folder() -> Path:
+    """The folder that keeps a user's progress; it need not exist yet."""
+    if "SORA_EDU_HOME" in os.environ:
+        return Path(os.environ["SORA_EDU_HOME"]).expanduser()
+    home = Path(os.path.expanduser("~"))
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local")) / "sora_edu"
+    if sys.platform == "darwin":
+        return home / "Library" / "Application Support" / "sora_edu"
+    return Path(os.environ.get("XDG_STATE_HOME", home / ".local" / "state")) / "sora_edu"
+
+
+def recall(exercise_id: str) -> Record:
+    """What is remembered of an exercise; an empty record if it is new."""
+    return _record(_load().get(exercise_id))
+
+
+def remember(exercise_id: str, **changes: Any) -> Record:
+    """Changes fields of an exercise's record and saves it, if the disk allows.
+
+    Args:
+        exercise_id: the exercise.
+        **changes: fields of `Record`.
+
+    Returns:
+        The new record.
+    """
+    entries = _load()
+    record = replace(_record(entries.get(exercise_id)), **changes)
+    entries[exercise_id] = asdict(record)
+    _save(entries)
+    return record
+
+
+def progress(*, reset: bool = False) -> "ProgressTable":
+    """Shows how far the learner has come.
+
+    Args:
+        reset: start again from nothing. The old file is kept beside the new one.
+
+    Returns:
+        A table of all exercises, shown by a notebook as it is.
+    """
+    note = _reset() if reset else ""
+    entries = _load()
+    rows = tuple(
+        (exercise.chapter, exercise.id, exercise.title, exercise.minutes, _record(entries.get(exercise.id)))
+        for exercise in every()
+    )
+    return ProgressTable(rows, note)
+
+
+@dataclass(frozen=True)
+class ProgressTable:
+    """The table that `progress` shows."""
+
+    rows: tuple[tuple[str, str, str, int, Record], ...]
+    """Chapter, id, title, minutes and record of each exercise."""
+    note: str = ""
+    """A line to go under the table."""
+
+    @property
+    def summary(self) -> str:
+        """One line that counts what has passed."""
+        passed = sum(record.passed for *_, record in self.rows)
+        left = sum(minutes for _, _, _, minutes, record in self.rows if not record.passed)
+        return f"{passed} of {len(self.rows)} exercises passed; the others take about {left} minutes."
+
+    def __repr__(self) -> str:
+        lines, shown = [], None
+        for chapter, name, title, minutes, record in self.rows:
+            if chapter != shown:
+                lines.append(chapter)
+                shown = chapter
+            lines.append(f"  {name:<32} {minutes:>3} min  {_state(record):<22} {title}".rstrip())
+        return "\n".join([*lines, self.summary, *([self.note] if self.note else [])])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in ("Chapter", "Exercise", "Title", "Minutes", "State"))
+        cells = [(*texts, _state(record)) for *texts, record in self.rows]
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in cells
+        )
+        foot = html.escape(self.summary) + (f"<br>{html.escape(self.note)}" if self.note else "")
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{foot}</p>"
+
+
+def _state(record: Record) -> str:
+    if record.passed:
+        return "passed, solution seen" if record.solution_seen else "passed"
+    if record.attempts:
+        return f"tried {record.attempts} time{'s' if record.attempts > 1 else ''}"
+    return "solution seen" if record.solution_seen else "not attempted"
+
+
+def _record(entry: dict[str, Any] | None) -> Record:
+    """A record from what the file holds; fields that a later version wrote are passed over."""
+    known = {f.name for f in fields(Record)}
+    return Record(**{name: value for name, value in (entry or {}).items() if name in known})
+
+
+def _file() -> Path:
+    return state_folder() / "progress.json"
+
+
+def _load() -> dict[str, Any]:
+    path = _file()
+    if path in _session.unsaved:
+        return dict(_session.unsaved[path])
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
+        return {}
+    except UnicodeDecodeError:
+        return _move_aside(path)
+    except OSError:
+        return dict(_session.unsaved.setdefault(path, {}))
+    try:
+        entries = json.loads(text)["exercises"]
+        if not all(isinstance(entry, dict) for entry in entries.values()):
+            raise ValueError("an entry is no object")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return _move_aside(path)
+    return entries
+
+
+def _save(entries: dict[str, Any]) -> None:
+    path = _file()
+    text = json.dumps({"version": 1, "exercises": entries}, indent=1, sort_keys=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text.encode())
+    except OSError:
+        _session.unsaved[path] = dict(entries)
+    else:
+        _session.unsaved.pop(path, None)
+
+
+def _move_aside(path: Path) -> dict[str, Any]:
+    """Puts a damaged file out of the way under a name of its own and starts with an empty one."""
+    try:
+        kept = _keep(path, "damaged")
+    except OSError:
+        _session.unsaved[path] = {}
+        print(f"Your progress file {path} is damaged and cannot be moved; it is left alone.", file=sys.stderr)
+    else:
+        print(f"Your progress file was damaged; it is kept as {kept}, and a new one begins.", file=sys.stderr)
+    return {}
+
+
+def _reset() -> str:
+    path = _file()
+    _session.unsaved.pop(path, None)
+    try:
+        return f"Progress was reset; the old file is kept as {_keep(path, 'before-reset')}."
+    except FileNotFoundError:
+        return "Progress was reset; there was none."
+    except OSError as error:
+        _session.unsaved[path] = {}
+        return f"Progress was reset for this session; the file could not be moved: {error.strerror}."
+
+
+def _keep(path: Path, why: str) -> Path:
+    """Renames a file to the first free numbered name, so that no kept copy replaces another."""
+    number = 1
+    while (kept := path.with_name(f"{path.stem}.{why}-{number}{path.suffix}")).exists():
+        number += 1
+    os.replace(path, kept)
+    return kept
