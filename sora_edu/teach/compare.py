@@ -14,7 +14,14 @@ from torch import Tensor
 _PRINTED = 16
 """Arrays of up to this many numbers are printed whole."""
 
-_KINDS = {"b": "boolean", "i": "whole", "u": "whole", "f": "real", "c": "complex"}
+_KINDS = {
+    "b": ("boolean", "booleans"),
+    "i": ("whole-number", "whole numbers"),
+    "u": ("whole-number", "whole numbers"),
+    "f": ("real", "real numbers"),
+    "c": ("complex", "complex numbers"),
+}
+"""What numpy's kinds of number are called, as an adjective and as a plural."""
 
 
 def mismatch(got: Any, expected: Any, where: str = "") -> str | None:
@@ -99,7 +106,7 @@ def describe(value: Any) -> str:
         if 0 < array.size <= _PRINTED:
             return _brackets(array.tolist())
         owner = "tensor" if isinstance(value, Tensor) else "array"
-        return f"a {_kind(array)} {owner} of shape {_shape(array.shape)}"
+        return f"a {_KINDS[array.dtype.kind][0]} {owner} of shape {_shape(array.shape)}"
     if isinstance(value, numbers.Number | np.generic):
         return _number(value)
     if isinstance(value, list | tuple) and len(value) <= _PRINTED:
@@ -108,7 +115,8 @@ def describe(value: Any) -> str:
     if isinstance(value, type) or callable(value):
         what = "class" if isinstance(value, type) else "function"
         return f"the {what} {getattr(value, '__name__', '')}".strip()
-    return f"a {type(value).__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
 def size(value: Any) -> int:
@@ -129,8 +137,8 @@ def _array_mismatch(got: Any, expected: Any, what: str) -> str | None:
         return f"{what} is {_owner(got)}; {asked} is asked for"
     if tuple(got.shape) != tuple(expected.shape):
         return f"{what} has shape {_shape(got.shape)}; {_shape(expected.shape)} is asked for"
-    kinds = [_kind(_numpy(x)) for x in (got, expected)]
-    return None if kinds[0] == kinds[1] else f"{what} holds {kinds[0]} numbers; {kinds[1]} ones are asked for"
+    held, asked = (_KINDS[_numpy(x).dtype.kind][1] for x in (got, expected))
+    return None if held == asked else f"{what} holds {held}; {asked} are asked for"
 
 
 def _array_difference(got: Any, expected: Any, tolerance: float) -> list[str]:
@@ -151,7 +159,7 @@ def _wrong(got: Any, expected: Any, tolerance: float) -> np.ndarray:
     if e.dtype.kind in "biu":
         return np.asarray(g != e)
     with np.errstate(invalid="ignore"):
-        near = np.abs(g - e) <= tolerance * (1 + np.abs(e))
+        near = np.isfinite(e) & (np.abs(g - e) <= tolerance * (1 + np.abs(e)))
     return np.asarray(~(near | (g == e) | (np.isnan(g) & np.isnan(e))))
 
 
@@ -176,10 +184,6 @@ def _owner(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return "a numpy array"
     return "a torch tensor" if isinstance(value, Tensor) else describe(value)
-
-
-def _kind(array: np.ndarray) -> str:
-    return _KINDS.get(array.dtype.kind, array.dtype.name)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -179,7 +179,7 @@ def test_code_without_source_lines_still_gets_a_message():
     [
         (lambda x, axis=-1: centred(x, axis).numpy(), "a numpy array; a torch tensor is asked for"),
         (lambda x, axis=-1: centred(x, axis).T, "has shape (3, 2); (2, 3) is asked for"),
-        (lambda x, axis=-1: centred(x, axis).long(), "holds whole numbers; real ones are asked for"),
+        (lambda x, axis=-1: centred(x, axis).long(), "holds whole numbers; real numbers are asked for"),
         (lambda x, axis=-1: 3.0, "is 3; a torch tensor is asked for"),
         (torch.ones(2), "Hand over the function itself, without calling it"),
     ],

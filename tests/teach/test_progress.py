@@ -1,0 +1,126 @@
+"""Progress is kept, shown, reset, and never in the way."""
+
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from sora_edu.teach.exercise import every
+from sora_edu.teach.progress import Record, progress, recall, remember, state_folder
+
+
+@pytest.fixture
+def saved(own_progress) -> Path:
+    """The progress file after one exercise."""
+    remember("toy.one", attempts=2, passed=True)
+    return own_progress / "progress.json"
+
+
+def test_a_record_survives_on_disk(saved):
+    assert json.loads(saved.read_text())["exercises"]["toy.one"]["attempts"] == 2
+    assert recall("toy.one") == Record(attempts=2, passed=True)
+    assert recall("toy.two") == Record()
+    remember("toy.one", solution_seen=True)
+    assert recall("toy.one") == Record(attempts=2, passed=True, solution_seen=True)
+    assert [path.name for path in saved.parent.iterdir()] == ["progress.json"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"exercises": 3}', '{"exercises": {"toy.one": 3}}', b"\xff"]
+)
+def test_a_damaged_file_is_kept_aside_with_a_message(saved, capsys, text):
+    content = text if isinstance(text, bytes) else text.encode()
+    saved.write_bytes(content)
+    assert recall("toy.one") == Record()
+    kept = saved.with_name("progress.damaged-1.json")
+    assert kept.read_bytes() == content and str(kept) in capsys.readouterr().err
+    remember("toy.two", attempts=1)
+    assert recall("toy.two").attempts == 1
+    saved.write_text("damaged again")
+    assert recall("toy.two") == Record()
+    assert kept.read_bytes() == content and saved.with_name("progress.damaged-2.json").exists()
+
+
+def test_a_file_of_a_later_version_is_read_and_keeps_what_it_alone_knows(saved):
+    entries = json.loads(saved.read_text())
+    entries["exercises"]["toy.one"]["stars"] = 3
+    entries["exercises"]["toy.later"] = {"passed": True, "stars": 1}
+    saved.write_text(json.dumps(entries))
+    assert recall("toy.later") == Record(passed=True)
+    remember("toy.one", attempts=3)
+    assert json.loads(saved.read_text())["exercises"]["toy.later"]["stars"] == 1
+
+
+def test_a_folder_that_cannot_be_made_does_not_stop_a_lesson(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("SORA_EDU_HOME", str(tmp_path / "file" / "state"))
+    remember("toy.one", attempts=1)
+    assert recall("toy.one").attempts == 1
+    assert "toy" not in repr(progress(reset=True))
+    assert recall("toy.one") == Record()
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_does_not_stop_a_lesson(saved):
+    saved.parent.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        remember("toy.one", attempts=9)
+        assert recall("toy.one").attempts == 9
+    finally:
+        saved.parent.chmod(stat.S_IRWXU)
+
+
+def test_a_full_disk_leaves_the_old_file(saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    remember("toy.one", attempts=9)
+    assert recall("toy.one").attempts == 9
+    monkeypatch.undo()
+    assert saved.read_bytes() == before
+
+
+def test_reset_starts_again_and_keeps_the_old_file(saved):
+    before = saved.read_bytes()
+    table = progress(reset=True)
+    assert recall("toy.one") == Record() and not saved.exists()
+    kept = saved.with_name("progress.before-reset-1.json")
+    assert kept.read_bytes() == before and str(kept) in repr(table)
+    assert "there was none" in repr(progress(reset=True))
+
+
+def test_the_table_shows_every_exercise_and_what_became_of_it():
+    exercises = every()
+    if not exercises:
+        pytest.skip("no chapter has landed")
+    first, *others = exercises
+    assert f"0 of {len(exercises)} exercises passed" in repr(progress())
+    remember(first.id, attempts=2)
+    assert "tried 2 times" in repr(progress())
+    remember(first.id, passed=True, solution_seen=True)
+    table = progress()
+    assert "passed, solution seen" in repr(table) and "not attempted" in repr(table)
+    left = sum(exercise.minutes for exercise in others)
+    assert f"1 of {len(exercises)} exercises passed; the others take about {left} minutes." in repr(table)
+    assert all(exercise.id in table._repr_html_() for exercise in exercises)
+
+
+def test_the_state_folder_follows_the_system(monkeypatch, tmp_path):
+    monkeypatch.setenv("SORA_EDU_HOME", str(tmp_path / "here"))
+    assert state_folder() == tmp_path / "here"
+    monkeypatch.delenv("SORA_EDU_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert state_folder() == tmp_path / ".local" / "state" / "sora_edu"
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert state_folder() == tmp_path / "Library" / "Application Support" / "sora_edu"
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "AppData"))
+    assert state_folder() == tmp_path / "AppData" / "sora_edu"
