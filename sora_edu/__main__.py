@@ -1,0 +1,209 @@
+"""The command line: `python -m sora_edu generate | train | evaluate`.
+
+Bad input ends with one clear message and exit code 2, Ctrl-C with 130; nothing half-written stays behind.
+Everything heavy is imported by the command that needs it, so that `--help` comes at once.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+PROGRAM = "python -m sora_edu"
+EPILOG = "Set SORA_EDU_TRACEBACK=1 to see where an error came from."
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and gives its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options) or 0
+    except KeyboardInterrupt as stop:
+        print(f"\n{str(stop) or 'Stopped.'}", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, FloatingPointError) as error:
+        if os.environ.get("SORA_EDU_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+# ---- Commands ----------------------------------------------------------------------------------------------
+
+
+def generate(options: argparse.Namespace) -> None:
+    """Writes one clip, or several, for a prompt."""
+    from sora_edu.clips import check_suffix
+    from sora_edu.files import check_target
+
+    check_target(check_suffix(options.out))  # before any work is done
+    from sora_edu.sora import Sora
+
+    sora = Sora.from_pretrained(options.checkpoint)
+    with _Bar("generating", "step") as bar:
+        clips = sora.generate(
+            options.prompt,
+            task=options.task,
+            frames=options.frames,
+            height=options.height,
+            width=options.width,
+            steps=options.steps,
+            guidance=options.guidance,
+            seed=options.seed,
+            num=options.num,
+            progress=lambda done, total: bar.to(done, total),
+        )
+    for clip in clips if options.num > 1 else [clips]:
+        numbered = options.out.with_stem(f"{options.out.stem}_{clip.seed}")
+        print(f"{clip.save(numbered if options.num > 1 else options.out, scale=options.scale)}: {clip!r}")
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Measures a checkpoint and prints a table."""
+    from sora_edu.files import check_target
+
+    if options.json is not None:
+        check_target(options.json)
+    from sora_edu import evaluate as evaluation
+    from sora_edu.sora import Sora
+
+    splits = options.splits or evaluation.world.SPLITS
+    sora = Sora.from_pretrained(options.checkpoint)
+    with _Bar("evaluating", "clip", evaluation.work(options.n, splits)) as bar:
+        report = evaluation.evaluate(
+            sora,
+            options.n,
+            options.seed,
+            splits,
+            steps=options.steps,
+            guidance=options.guidance,
+            batch=options.batch,
+            advance=lambda what, count: bar.on(count, what),
+        )
+    print(evaluation.table(report))
+    if options.json is not None:
+        print(f"\nWritten to {evaluation.save_report(report, options.json)}")
+
+
+def train(options: argparse.Namespace) -> None:
+    """Runs a recipe, or goes on with one that was stopped."""
+    from sora_edu.train import recipes
+
+    recipes.run(options.recipe, out=options.out, resume=options.resume, steps=options.steps)
+
+
+class _Bar:
+    """A progress bar that stays away where nobody would see it move, and that learns its length late."""
+
+    def __init__(self, title: str, unit: str, total: int | None = None):
+        from tqdm import tqdm
+
+        self.bar = tqdm(desc=title, unit=unit, total=total, disable=None, leave=False)
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.bar.close()
+
+    def to(self, done: int, total: int) -> None:
+        """Sets the bar to `done` of `total`."""
+        self.bar.total = total
+        self.bar.update(done - self.bar.n)
+
+    def on(self, count: int, note: str) -> None:
+        """Moves the bar on by `count`."""
+        self.bar.set_postfix_str(note, refresh=False)
+        self.bar.update(count)
+
+
+# ---- Options -----------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, description="Tiny Sora on the command line.", epilog=EPILOG, allow_abbrev=False
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add in (_add_generate, _add_train, _add_evaluate):
+        add(commands)
+    return parser
+
+
+def _add(commands, name: str, command, description: str, example: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=description,
+        description=description,
+        epilog=f"Example: {PROGRAM} {example}",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    """What `generate` and `evaluate` share."""
+    parser.add_argument(
+        "--checkpoint", metavar="NAME", default="tiny", help="a name that ships, or a folder (default: tiny)"
+    )
+    parser.add_argument("--steps", type=int, metavar="N", help="Euler steps (default: the checkpoint's)")
+    parser.add_argument(
+        "--guidance", type=float, metavar="S", help="guidance scale; 1 is none (default: the checkpoint's)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is random (default: 0)")
+
+
+def _add_generate(commands) -> None:
+    parser = _add(
+        commands, "generate", generate, "Write a clip for a prompt.",
+        'generate "a red star bounces" --out star.mp4',
+    )  # fmt: skip
+    parser.add_argument("prompt", metavar="PROMPT", help='what is to be seen, such as "a red star bounces"')
+    parser.add_argument(
+        "--out", type=Path, default=Path("clip.mp4"), metavar="FILE",
+        help="where to: .mp4, .gif, or .png, animated (default: clip.mp4)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--num", type=int, default=1, metavar="N",
+        help="how many clips, with seeds from --seed on, which are put into the files' names (default: 1)",
+    )  # fmt: skip
+    parser.add_argument("--task", default="text_to_video", metavar="TASK", help="default: text_to_video")
+    for name, value, text in (
+        ("frames", 17, "length, 1 + 4k; 8 frames are a second"),
+        ("height", 64, "in pixels, a multiple of 16"),
+        ("width", 64, "in pixels, a multiple of 16"),
+        ("scale", 4, "screen pixels for each pixel, each way"),
+    ):
+        text = f"{text} (default: {value})"
+        parser.add_argument(f"--{name}", type=int, default=value, metavar="N", help=text)
+    _add_model(parser)
+
+
+def _add_train(commands) -> None:
+    parser = _add(
+        commands, "train", train, "Train a recipe; it can stop and go on.", "train tiny --out runs/tiny"
+    )
+    parser.add_argument("recipe", metavar="RECIPE", help="autoencoder, text, or tiny: all stages in order")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/RECIPE)")
+    parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in this folder")
+    parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps instead of the recipe's own")
+
+
+def _add_evaluate(commands) -> None:
+    parser = _add(
+        commands, "evaluate", evaluate, "Measure a checkpoint and print a table.",
+        "evaluate --n 256 --json report.json",
+    )  # fmt: skip
+    parser.add_argument("--n", type=int, default=256, metavar="N", help="clips for each split (default: 256)")
+    parser.add_argument(
+        "--splits", nargs="+", metavar="SPLIT",
+        help="some of seen, held_out, digits, cameras, two_objects (default: all)",
+    )  # fmt: skip
+    parser.add_argument("--batch", type=int, default=32, metavar="N", help="clips made at once (default: 32)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to this file")
+    _add_model(parser)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

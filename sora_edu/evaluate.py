@@ -1,0 +1,432 @@
+"""How good is a checkpoint? Every figure with its sample size, its uncertainty, and what it could be at best.
+
+Clips are generated for prompts that name everything, and the judge reads from pixels alone whether all that
+was asked for is there. The judge errs too, so its own accuracy, on rendered clips and on rendered clips that
+have been through the autoencoder, stands beside each result: no model can be seen to do better than that.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy import stats
+from torch import Tensor
+
+from sora_edu.data import world
+from sora_edu.data.judge import Reading, Track, judge
+from sora_edu.data.world import Prompted, Scene
+from sora_edu.files import write_whole
+from sora_edu.precision import working_dtype
+from sora_edu.sora import Sora, to_float, to_uint8
+
+Video = Float[Tensor, "c t h w"]
+Advance = Callable[[str, int], None]
+
+CORE = ("seen", "held_out")
+MARGIN = 2  # pixels around an object's box
+SEEDS_PER_PROMPT = 8  # for diversity
+QUANTITIES = ("start_x", "start_y", "size", "phase")
+APART = 0.05  # heights, and relative in size: two clips that start closer than this are the same to the eye
+SYMMETRY = {"square": 4, "triangle": 3, "star": 5, "cross": 4}  # times that a turn shows the same; others: 1
+
+
+# ---- Statistics --------------------------------------------------------------------------------------------
+
+
+def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Confidence interval of a proportion, good for small samples and near 0 and 1 too (Wilson, 1927)."""
+    if not 0 <= successes <= n or n == 0:
+        raise ValueError(f"successes={successes} of n={n}: needs 0 <= successes <= n and n of at least 1")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def proportion(outcomes: Iterable[bool]) -> dict:
+    """The share of True as a figure `{"value", "n", "ci95"}`."""
+    outcomes = list(outcomes)
+    return _figure(sum(outcomes) / len(outcomes), len(outcomes), wilson(sum(outcomes), len(outcomes)))
+
+
+def average(values: Iterable[float]) -> dict:
+    """The mean as a figure, with Student's interval; of one value, no interval is known."""
+    values = np.array(list(values), dtype=float)
+    half = math.inf
+    if len(values) > 1:
+        half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    interval = (values.mean() - half, values.mean() + half) if math.isfinite(half) else None
+    return _figure(values.mean(), len(values), interval)
+
+
+def _figure(value: float, n: int, interval: Sequence[float] | None) -> dict:
+    ends = None if interval is None else [float(end) for end in interval]
+    return {"value": float(value), "n": n, "ci95": ends}
+
+
+def spread(groups: Iterable[Sequence[complex]]) -> float | None:
+    """Standard deviation within groups, pooled; None if no group has two members."""
+    groups = [np.asarray(group) for group in groups if len(group) > 1]
+    freedom = sum(len(group) - 1 for group in groups)
+    if not freedom:
+        return None
+    return math.sqrt(sum((np.abs(group - group.mean()) ** 2).sum() for group in groups) / freedom)
+
+
+# ---- Pixels ------------------------------------------------------------------------------------------------
+
+
+def psnr(video: Video, target: Video, where: Bool[Tensor, "t h w"] | None = None) -> float:
+    """Peak signal-to-noise ratio in dB of a clip in [-1, 1], over all pixels or those `where` is True."""
+    error = (video - target).square().mean(0)
+    mse = (error if where is None else error[where]).mean().item()
+    return 10 * math.log10(4 / mse) if mse else math.inf
+
+
+def box_mask(scene: Scene, frames: int, height: int, width: int) -> Bool[Tensor, "t h w"]:
+    """True inside the bounding box of every thing, with a margin of 2 pixels."""
+    mask = torch.zeros(frames, height, width, dtype=torch.bool)
+    for boxes in world.object_boxes(scene, frames, height, width, MARGIN):
+        for frame, (rows, columns) in enumerate(boxes):
+            mask[frame, rows, columns] = True
+    return mask
+
+
+def _chunks(items: Sequence, size: int):
+    return (items[i : i + size] for i in range(0, len(items), size))
+
+
+# ---- Diversity ---------------------------------------------------------------------------------------------
+
+
+def diversity_prompts(n: int, seed: int) -> list[str]:
+    """`n` prompts that name shape, colour and motion, each motion in turn, and leave the rest open."""
+    rng = np.random.default_rng([seed, 29])
+    prompts = []
+    while len(prompts) < n:
+        scene = world.sample_scene(rng, "core")
+        if scene.things[0].motion == world.MOTIONS[len(prompts) % len(world.MOTIONS)]:
+            prompts.append(world.caption(scene, seed=scene.seed, naming={"shape", "colour", "motion"}))
+    return prompts
+
+
+def start_of(track: Track) -> dict[str, complex]:
+    """Where a thing starts, how large (logarithm) and, if it turns, at which phase, on the unit circle."""
+    found = {"start_x": track.x[0], "start_y": track.y[0], "size": math.log(track.radius[0])}
+    if track.thing.motion == "spins":
+        found["phase"] = np.exp(1j * SYMMETRY.get(track.thing.shape, 1) * track.angle[0])
+    if track.thing.motion == "orbits":
+        spoke = (track.x[0] + 1j * track.y[0]) - _circle_centre(track.x, track.y)
+        found["phase"] = spoke / abs(spoke)
+    return found
+
+
+def _circle_centre(x: Float[np.ndarray, " t"], y: Float[np.ndarray, " t"]) -> complex:
+    """Centre of the circle through points, by linear least squares: x^2 + y^2 = 2 a x + 2 b y + c."""
+    system = np.stack([2 * x, 2 * y, np.ones_like(x)], axis=1)
+    a, b, _ = np.linalg.lstsq(system, x**2 + y**2, rcond=None)[0]
+    return complex(a, b)
+
+
+Starts = list[list[dict[str, complex]]]
+"""For each prompt, the starts of its clips."""
+
+
+def _spreads(starts: Starts) -> dict[str, float]:
+    found = {name: spread([[s[name] for s in group if name in s] for group in starts]) for name in QUANTITIES}
+    return {name: value for name, value in found.items() if value}
+
+
+def diversity(made: Starts, real: Starts) -> dict[str, dict]:
+    """The spread of generated clips against real ones', within each prompt.
+
+    `ratio` is the geometric mean of the ratios of standard deviations of start (x and y), size and phase,
+    each of which stands beside it; its interval is a bootstrap over prompts. `distinct` is the share of pairs
+    of clips of one prompt that start differently (by `APART`); `distinct_real` is the same of real clips.
+    Empty if nothing was read in any two clips of a prompt.
+    """
+    ratios = _ratios(made, real)
+    if not ratios:
+        return {}
+    rng = np.random.default_rng(0)
+    resampled = []
+    for _ in range(1000):
+        chosen = rng.integers(len(made), size=len(made))
+        again = _ratios([made[i] for i in chosen], [real[i] for i in chosen])
+        if again:
+            resampled.append(stats.gmean(list(again.values())))
+    n = sum(map(len, made))
+    figures = {"ratio": _figure(stats.gmean(list(ratios.values())), n, np.percentile(resampled, [2.5, 97.5]))}
+    figures |= {name: _figure(value, n, None) for name, value in ratios.items()}
+    for name, starts in {"distinct": made, "distinct_real": real}.items():
+        pairs = [_differ(a, b) for group in starts for i, a in enumerate(group) for b in group[:i]]
+        # Pairs share clips, so they are not independent: no binomial interval.
+        figures[name] = _figure(sum(pairs) / len(pairs), len(pairs), None)
+    return figures
+
+
+def _ratios(made: Starts, real: Starts) -> dict[str, float]:
+    mine, theirs = _spreads(made), _spreads(real)
+    return {name: mine[name] / theirs[name] for name in mine if name in theirs}
+
+
+def _differ(a: dict[str, complex], b: dict[str, complex]) -> bool:
+    return any(abs(a[name] - b[name]) > APART for name in a.keys() & b.keys())
+
+
+# ---- The evaluation ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Sampling:
+    """What is the same for all generated clips."""
+
+    sora: Sora
+    size: tuple[int, int, int]
+    steps: int
+    guidance: float
+    batch: int
+    advance: Advance
+
+    def readings(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Reading]:
+        """The judge's reading of one generated clip for each prompt and seed, in the 8 bits of a file."""
+        found = []
+        for chunk in _chunks(list(zip(prompts, seeds, strict=True)), self.batch):
+            video = self.sora.sample(
+                *zip(*chunk, strict=True), **dict(zip(("frames", "height", "width"), self.size, strict=True)),
+                steps=self.steps, guidance=self.guidance,
+            )  # fmt: skip
+            found += [judge(clip) for clip in to_float(to_uint8(video))]
+            self.advance("generated clips", len(chunk))
+        return found
+
+
+def evaluate(
+    sora: Sora,
+    n: int = 256,
+    seed: int = 0,
+    splits: Sequence[str] = world.SPLITS,
+    *,
+    steps: int | None = None,
+    guidance: float | None = None,
+    batch: int = 32,
+    advance: Advance = lambda what, count: None,
+) -> dict:
+    """Measures a checkpoint on `n` clips a split, and as many for diversity.
+
+    Args:
+        sora: the model.
+        n: clips for each split; at least 1.
+        seed: of prompts, scenes and noise.
+        splits: of `world.SPLITS`; `seen` and `held_out` are the core of the world.
+        steps: Euler steps; None takes the checkpoint's own number.
+        guidance: guidance scale; None takes the checkpoint's own.
+        batch: clips made at once.
+        advance: told what was done, and for how many clips; see `work`.
+
+    Returns:
+        Nested figures, each `{"value", "n", "ci95"}`: `judge.clean` and `.autoencoder` (all attributes of
+        core scenes), `autoencoder.psnr` and `.psnr_object` (held-out core), `adherence.<split>` and, under
+        `judge.by_split`, the judge's own share for the same prompts; `diversity.ratio`; `seconds_per_clip`;
+        and the settings. What was not measured is absent.
+
+    Raises:
+        ValueError: an unknown split, or an impossible number.
+    """
+    splits = tuple(splits)
+    _check(n, seed, splits, batch)
+    sampling = _Sampling(
+        sora, sora.config.sizes[0],
+        sora.config.steps if steps is None else steps,
+        sora.config.guidance if guidance is None else guidance,
+        batch, advance,
+    )  # fmt: skip
+    entries = {split: world.evaluation_set(split, n, seed) for split in splits}
+    report = {
+        **_judge_and_autoencoder(sampling, entries),
+        "adherence": _adherence(sampling, entries, seed),
+        "diversity": _diversity(sampling, n, seed),
+        "seconds_per_clip": _seconds_per_clip(sampling),
+        "n": n, "seed": seed, "sampler": "euler", "steps": sampling.steps, "guidance": sampling.guidance,
+        "network_evaluations": sampling.steps * (1 if sampling.guidance == 1 else 2),
+        "dtype": str(working_dtype()).removeprefix("torch."),
+        "checkpoint_sha256": sora.sha256,
+    }  # fmt: skip
+    return {name: value for name, value in report.items() if value not in ({}, None)}
+
+
+def work(n: int, splits: Sequence[str] = world.SPLITS) -> int:
+    """How many clips an evaluation renders or generates, for a progress bar."""
+    return 2 * n * len(splits) + 2 * SEEDS_PER_PROMPT * _diversity_prompt_count(n)
+
+
+def _check(n, seed, splits, batch) -> None:
+    for name, value, least in (("n", n, 1), ("seed", seed, 0), ("batch", batch, 1)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
+    unknown = [split for split in splits if split not in world.SPLITS]
+    if unknown or not splits:
+        raise ValueError(f"splits={list(splits)} must be some of: {', '.join(world.SPLITS)}")
+
+
+@torch.no_grad()
+def _rendered(sampling: _Sampling, entries: list[Prompted]):
+    """Each entry, its scene as rendered, and as it comes back from the autoencoder."""
+    autoencoder = sampling.sora.autoencoder
+    for chunk in _chunks(entries, sampling.batch):
+        clean = world.render_batch([entry.scene for entry in chunk], *sampling.size)
+        back = to_float(to_uint8(autoencoder.decode(autoencoder.encode(clean))))
+        yield from zip(chunk, clean, back, strict=True)
+        sampling.advance("rendered clips", len(chunk))
+
+
+def _judge_and_autoencoder(sampling: _Sampling, entries: dict[str, list[Prompted]]) -> dict:
+    """What the judge reads in real clips before and after the autoencoder, and how near the two are."""
+    judged: dict[str, list[bool]] = {"clean": [], "autoencoder": []}
+    by_split, quality = {}, {}
+    for split, wanted in entries.items():
+        right: dict[str, list[bool]] = {"clean": [], "autoencoder": []}
+        whole, inside = [], []
+        for entry, clean, back in _rendered(sampling, wanted):
+            for name, clip in (("clean", clean), ("autoencoder", back)):
+                reading = judge(clip)
+                right[name].append(reading.matches(entry.asked))
+                if split in CORE:
+                    judged[name].append(reading.matches(entry.scene))
+            whole.append(psnr(back, clean))
+            inside.append(psnr(back, clean, box_mask(entry.scene, *sampling.size)))
+        by_split[split] = {name: proportion(outcomes) for name, outcomes in right.items()}
+        quality[split] = {"psnr": average(whole), "psnr_object": average(inside)}
+    headline = {name: proportion(outcomes) for name, outcomes in judged.items() if outcomes}
+    return {
+        "judge": {**headline, "by_split": by_split},
+        "autoencoder": {**quality.get("held_out", {}), "by_split": quality},
+    }
+
+
+def _adherence(sampling: _Sampling, entries: dict[str, list[Prompted]], seed: int) -> dict:
+    """The share of generated clips in which all that the prompt names is right, and each attribute alone."""
+    shares, details = {}, {}
+    for split, wanted in entries.items():
+        seeds = _noise_seeds(len(wanted), seed, world.SPLITS.index(split))
+        readings = sampling.readings([entry.prompt for entry in wanted], seeds)
+        shares[split] = proportion(r.matches(e.asked) for r, e in zip(readings, wanted, strict=True))
+        compared = [r.compare(e.asked) for r, e in zip(readings, wanted, strict=True)]
+        names = dict.fromkeys(name for one in compared for name in one)
+        details[split] = {
+            "well_formed": proportion(not r.malformed for r in readings),
+            **{name: proportion(one[name] for one in compared if name in one) for name in names},
+        }
+    return {**shares, "by_attribute": details}
+
+
+def _noise_seeds(n: int, seed: int, stream: int) -> list[int]:
+    return np.random.default_rng([seed, 31, stream]).integers(2**31, size=n).tolist()
+
+
+def _diversity_prompt_count(n: int) -> int:
+    return max(1, n // SEEDS_PER_PROMPT)
+
+
+def _diversity(sampling: _Sampling, n: int, seed: int) -> dict:
+    """Clips of the same prompts, generated and rendered, both read by the judge; only right ones count."""
+    prompts = diversity_prompts(_diversity_prompt_count(n), seed)
+    repeated = [prompt for prompt in prompts for _ in range(SEEDS_PER_PROMPT)]
+    seeds = _noise_seeds(len(repeated), seed, len(world.SPLITS))
+    made = sampling.readings(repeated, seeds)
+    real = []
+    for prompt, scene_seed in zip(repeated, seeds, strict=True):
+        real.append(judge(world.render(world.parse(prompt).complete(scene_seed), *sampling.size)))
+        sampling.advance("rendered clips", 1)
+    return diversity(_starts(prompts, made), _starts(prompts, real))
+
+
+def _starts(prompts: list[str], readings: list[Reading]) -> Starts:
+    groups = []
+    for prompt, group in zip(prompts, _chunks(readings, SEEDS_PER_PROMPT), strict=True):
+        asked = world.parse(prompt)
+        groups.append([start_of(reading.things[0]) for reading in group if reading.matches(asked)])
+    return groups
+
+
+def _seconds_per_clip(sampling: _Sampling, repeats: int = 5) -> dict:
+    """One clip at a time, from prompt to 8-bit pixels, once warm."""
+    frames, height, width = sampling.size
+    options = {"frames": frames, "height": height, "width": width}
+    options |= {"steps": sampling.steps, "guidance": sampling.guidance}
+    seconds = []
+    for seed in range(repeats + 1):
+        start = time.perf_counter()
+        sampling.sora.generate("a red star bounces", seed=seed, **options)
+        seconds.append(time.perf_counter() - start)
+    return average(seconds[1:])
+
+
+# ---- Showing it --------------------------------------------------------------------------------------------
+
+
+def save_report(report: dict, path: Path | str) -> Path:
+    """Writes a report as JSON, whole or not at all."""
+    return write_whole(path, json.dumps(report, indent=1).encode() + b"\n")
+
+
+def table(report: dict) -> str:
+    """A report as text for people."""
+    lines = [
+        f"{report['n']} clips a split, seed {report['seed']}, {report['dtype']}; {report['steps']} Euler "
+        f"steps, guidance {report['guidance']:g}: {report['network_evaluations']} network evaluations a clip",
+        "",
+        "All that the prompt names is right (95 % interval), beside what the judge reads right in real clips",
+        f"  {'':12} {'generated':>22} {'rendered':>9} {'through the autoencoder':>24}",
+    ]
+    for split, own in report["judge"]["by_split"].items():
+        lines.append(
+            f"  {split:12} {_percent(report['adherence'][split], True):>22} {_percent(own['clean']):>9} "
+            f"{_percent(own['autoencoder']):>24}"
+        )
+    lines += ["", "Each attribute alone, in generated clips"]
+    for split, attributes in report["adherence"]["by_attribute"].items():
+        told = (f"{name.replace('_', ' ')} {_percent(figure)}" for name, figure in attributes.items())
+        lines.append(f"  {split:12} {', '.join(told)}")
+    lines += ["", *_summary(report)]
+    return "\n".join(lines)
+
+
+def _summary(report: dict) -> list[str]:
+    lines = []
+    if "clean" in report["judge"]:
+        clean, back = report["judge"]["clean"], report["judge"]["autoencoder"]
+        lines.append(
+            f"Judge, all attributes of a core scene: rendered {_percent(clean, True)}, "
+            f"through the autoencoder {_percent(back, True)}"
+        )
+    for split, quality in report["autoencoder"]["by_split"].items():
+        lines.append(
+            f"Autoencoder, {split}: {quality['psnr']['value']:.1f} dB, inside object boxes "
+            f"{quality['psnr_object']['value']:.1f} dB"
+        )
+    if found := report.get("diversity"):
+        present = (name for name in QUANTITIES if name in found)
+        parts = (f"{name.replace('_', ' ')} {found[name]['value']:.2f}" for name in present)
+        lines += [
+            f"Diversity: {found['ratio']['value']:.2f} of the spread of real clips ({', '.join(parts)})",
+            f"Two clips of one prompt start differently in {_percent(found['distinct'])} of pairs "
+            f"(real: {_percent(found['distinct_real'])})",
+        ]
+    lines.append(f"One clip takes {report['seconds_per_clip']['value']:.2f} s, warm")
+    return lines
+
+
+def _percent(figure: dict, interval: bool = False) -> str:
+    text = f"{100 * figure['value']:.1f} %"
+    if interval and figure["ci95"]:
+        text += " ({:.1f} to {:.1f})".format(*(100 * end for end in figure["ci95"]))
+    return text

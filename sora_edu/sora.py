@@ -1,0 +1,322 @@
+"""Tiny Sora, the whole pipeline: a prompt, noise, a few steps towards data, and a clip.
+
+    prompt -> text encoder -> video DiT, step by step -> decoder -> clip
+
+>>> sora = Sora.from_pretrained("tiny")
+>>> sora.generate("a red star bounces").save("star.mp4")
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from sora_edu.assets import data_root
+from sora_edu.autoencoder import (
+    FRAMES_PER_LATENT,
+    PIXELS_PER_LATENT,
+    AutoencoderConfig,
+    CausalVideoAutoencoder,
+)
+from sora_edu.clips import Clip
+from sora_edu.data.captions import parse
+from sora_edu.diffusion import guided
+from sora_edu.files import write_whole
+from sora_edu.precision import autocast
+from sora_edu.samplers import euler, time_grid
+from sora_edu.text import TextConfig, TextEncoder
+from sora_edu.video_dit import VideoDiT, VideoDiTConfig
+from sora_edu.weights import CheckpointError, load_weights, save_weights, sha256
+
+TASKS = (
+    "text_to_video", "text_to_image", "animate", "extend", "extend_backwards",
+    "connect", "loop", "inpaint", "edit",
+)  # fmt: skip
+SIDE = 16  # sizes are multiples of this: eight pixels a latent, two latents a token
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SoraConfig:
+    """What a checkpoint is, how it likes to be sampled, and what it has learned."""
+
+    autoencoder: AutoencoderConfig
+    """The causal video autoencoder."""
+    text: TextConfig
+    """The text encoder, with its words in the order of their ids."""
+    dit: VideoDiTConfig
+    """The video DiT."""
+    tasks: tuple[str, ...] = ("text_to_video",)
+    """Those of `TASKS` that it was trained for."""
+    sizes: tuple[tuple[int, int, int], ...] = ((17, 64, 64),)
+    """The (frames, height, width) that it was trained at."""
+    steps: int = 20
+    """Euler steps, unless asked otherwise."""
+    guidance: float = 3.0
+    """Guidance scale, unless asked otherwise; 1 is plain conditional."""
+    shift: float = 1.0
+    """How far the times of the steps are shifted towards noise; see `samplers.time_grid`."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "tasks", tuple(self.tasks))
+        object.__setattr__(self, "sizes", tuple(tuple(size) for size in self.sizes))
+
+
+def _from_dict(cls, values):
+    """A configuration from plain JSON values, refusing fields that it does not know."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{cls.__name__} needs its fields by name, not {values!r}")
+    known = {field.name: field.type for field in fields(cls)}
+    if unknown := sorted(values.keys() - known.keys()):
+        raise ValueError(f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(known)}")
+    made = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    made |= {name: _from_dict(kind, values[name]) for name, kind in known.items() if is_dataclass(kind)}
+    return cls(**made)
+
+
+class Sora(nn.Module):
+    """A text encoder, a video DiT and a causal video autoencoder that were trained for each other."""
+
+    PARTS = ("autoencoder", "text", "dit")
+
+    def __init__(self, config: SoraConfig):
+        super().__init__()
+        self.config = config
+        self.sha256: str | None = None
+        """Of the checkpoint's config.json, which holds those of its weights; None before there is one."""
+        self.autoencoder = CausalVideoAutoencoder(config.autoencoder)
+        self.text = TextEncoder(config.text)
+        self.dit = VideoDiT(config.dit)
+
+    # ---- Files -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path = "tiny") -> "Sora":
+        """Loads a checkpoint: one that ships, by name, or any folder that `save_pretrained` wrote.
+
+        Raises:
+            CheckpointError: a file is missing, damaged or does not fit; the message says what would work.
+        """
+        folder = _checkpoint_folder(name)
+        path = folder / "config.json"
+        config, digests = _read_config(path)
+        # The weights drawn here are replaced at once: draw them without touching the caller's random numbers.
+        with torch.random.fork_rng(devices=[]):
+            sora = cls(config).eval().requires_grad_(False)
+        for part in cls.PARTS:
+            file = f"{part}.safetensors"
+            load_weights(sora.get_submodule(part), folder / file, digests[file])
+        sora.sha256 = sha256(path)
+        return sora
+
+    def save_pretrained(self, folder: Path | str, dtype: torch.dtype = torch.float16) -> Path:
+        """Writes `autoencoder`, `text` and `dit.safetensors`, and then `config.json` with their SHA-256.
+
+        Args:
+            folder: made if it does not exist.
+            dtype: number format of the weights in the files.
+
+        Raises:
+            WriteError: a file cannot be written.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        digests = {}
+        for part in self.PARTS:
+            file = f"{part}.safetensors"
+            digests[file] = save_weights(self.get_submodule(part), folder / file, dtype)
+        text = json.dumps({**asdict(self.config), "sha256": digests}, indent=1)
+        write_whole(folder / "config.json", text.encode() + b"\n")
+        return folder
+
+    # ---- Sampling ----------------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        task: str = "text_to_video",
+        frames: int = 17,
+        height: int = 64,
+        width: int = 64,
+        steps: int | None = None,
+        guidance: float | None = None,
+        seed: int = 0,
+        num: int = 1,
+        given: Mapping[int, UInt8[np.ndarray, "h w c"]] | None = None,
+        region: np.ndarray | None = None,
+        strength: float | None = None,
+        progress: Progress | None = None,
+    ) -> Clip | list[Clip]:
+        """Makes a clip of what the prompt says.
+
+        Args:
+            prompt: a sentence about the toy world, such as "a red star bounces".
+            task: one of `TASKS` that the checkpoint was trained for.
+            frames: total length, 1 + 4k; clips run at 8 frames a second.
+            height: in pixels, a multiple of 16.
+            width: in pixels, a multiple of 16.
+            steps: Euler steps from noise to data; None takes the checkpoint's own number.
+            guidance: 1 is plain conditional, more keeps closer to the prompt; None takes the checkpoint's.
+            seed: of the noise. Clip i of several has seed + i, and is what that seed gives alone.
+            num: how many clips.
+            given: pictures by frame index, for the tasks that start from some.
+            region: what is to be generated, for inpainting.
+            strength: starting time, for editing.
+            progress: called after each step with the steps done and the steps in all.
+
+        Returns:
+            A clip, or a list of clips if `num` is more than 1.
+
+        Raises:
+            PromptError: the prompt is empty or outside the toy world; the message names one that works.
+            ValueError: another argument is impossible, or is not what this checkpoint was trained for.
+        """
+        self._check_task(task, given, region, strength)
+        num, seed = _whole("num", num, 1), _whole("seed", seed, 0, 2**62)
+        seeds = range(seed, seed + num)
+        video = self.sample(
+            [prompt] * num, seeds, frames=frames, height=height, width=width,
+            steps=steps, guidance=guidance, progress=progress,
+        )  # fmt: skip
+        clips = [Clip(pixels, prompt, s) for pixels, s in zip(to_uint8(video), seeds, strict=True)]
+        return clips[0] if num == 1 else clips
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        frames: int = 17,
+        height: int = 64,
+        width: int = 64,
+        steps: int | None = None,
+        guidance: float | None = None,
+        progress: Progress | None = None,
+    ) -> Float[Tensor, "b 3 f h w"]:
+        """One clip for each prompt and seed, as pixels in [-1, 1]; arguments and errors as in `generate`."""
+        self._check_size(frames, height, width)
+        for prompt in prompts:
+            parse(prompt)
+        steps = _whole("steps", self.config.steps if steps is None else steps, 1, 1000)
+        guidance = _scale(self.config.guidance if guidance is None else guidance)
+        shape = (
+            self.config.autoencoder.channels,
+            1 + (frames - 1) // FRAMES_PER_LATENT,
+            height // PIXELS_PER_LATENT,
+            width // PIXELS_PER_LATENT,
+        )
+        noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
+        told = None if progress is None else lambda step, _: progress(step + 1, steps)
+        latents = euler(self._velocity(prompts, guidance), noise, time_grid(steps, self.config.shift), told)
+        return self.autoencoder.decode(latents).clamp(-1, 1)
+
+    def _velocity(self, prompts: Sequence[str], scale: float):
+        """The velocity as a function of noisy latents and times; with guidance it runs the DiT twice."""
+        y, y_mask = self.text.encode(prompts)
+        if scale != 1:
+            null, null_mask = self.text.encode([""] * len(prompts))
+            y, y_mask = torch.cat([y, null]), torch.cat([y_mask, null_mask])
+
+        def velocity(x: Float[Tensor, "b c t h w"], t: Float[Tensor, " b"]) -> Float[Tensor, "b c t h w"]:
+            if scale == 1:
+                return self._run(x, t, y, y_mask)
+            return guided(*self._run(torch.cat([x, x]), torch.cat([t, t]), y, y_mask).chunk(2), scale)
+
+        return velocity
+
+    def _run(self, x, t, y, y_mask) -> Float[Tensor, "b c t h w"]:
+        """One forward pass of the DiT in the faster number format; the sampler goes on in float32."""
+        with autocast():
+            return self.dit(x, t, y, y_mask).float()
+
+    # ---- Checks ------------------------------------------------------------------------------------------
+
+    def _check_task(self, task, given, region, strength) -> None:
+        if task not in TASKS:
+            raise ValueError(f"task={task!r} is unknown; the tasks are: {', '.join(TASKS)}")
+        if task not in self.config.tasks:
+            known = " or ".join(self.config.tasks)
+            raise ValueError(f"task={task!r}: this checkpoint was not trained for it; use {known}")
+        for name, value in {"given": given, "region": region, "strength": strength}.items():
+            if value is not None:
+                raise ValueError(f"{name} is not for task={task!r}, which needs a prompt alone; leave it out")
+
+    def _check_size(self, frames, height, width) -> None:
+        frames = _whole("frames", frames, 1)
+        if frames % FRAMES_PER_LATENT != 1:
+            below = frames - (frames - 1) % FRAMES_PER_LATENT
+            raise ValueError(f"frames={frames} must be 1 + 4k; use {below} or {below + FRAMES_PER_LATENT}")
+        for name, value in {"height": height, "width": width}.items():
+            value = _whole(name, value, SIDE)
+            if value % SIDE:
+                below = value - value % SIDE
+                near = f"{below} or {below + SIDE}"
+                raise ValueError(f"{name}={value} must be a multiple of {SIDE}; use {near}")
+        if (frames, height, width) not in self.config.sizes:
+            known = [f"frames={f}, height={h}, width={w}" for f, h, w in self.config.sizes]
+            raise ValueError(
+                f"frames={frames}, height={height}, width={width}: this checkpoint was not trained at that "
+                f"size, and what it made there would mean nothing; use {' or '.join(known)}"
+            )
+
+
+def to_uint8(video: Float[Tensor, "b 3 f h w"]) -> UInt8[np.ndarray, "b f h w 3"]:
+    """Pixels from [-1, 1] to 0 .. 255, channels last."""
+    return ((video + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 4, 1).cpu().numpy()
+
+
+def to_float(frames: UInt8[np.ndarray, "b f h w 3"]) -> Float[Tensor, "b 3 f h w"]:
+    """Undoes `to_uint8`."""
+    return torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+
+def _whole(name: str, value, least: int, most: int | None = None) -> int:
+    """The value as an int, or a `ValueError` that names the argument."""
+    bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(f"{name}={value!r} must be a whole number, {bounds}")
+    if value < least or (most is not None and value > most):
+        raise ValueError(f"{name}={value} must be {bounds}")
+    return int(value)
+
+
+def _scale(value) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not math.isfinite(value):
+        raise ValueError(f"guidance={value!r} must be a number; 1 is plain conditional, 3 a good start")
+    if not 0 <= value <= 100:
+        raise ValueError(f"guidance={value} must be from 0 to 100; 1 is plain conditional, 3 a good start")
+    return float(value)
+
+
+def _checkpoint_folder(name: str | Path) -> Path:
+    """A folder's path as it is; a plain name means one of the checkpoints that ship."""
+    if isinstance(name, str) and name and "/" not in name and not Path(name).is_dir():
+        try:
+            return data_root() / "checkpoints" / name
+        except FileNotFoundError as error:
+            raise CheckpointError(name, str(error)) from error
+    return Path(name)
+
+
+def _read_config(path: Path) -> tuple[SoraConfig, dict[str, str]]:
+    """The configuration and the SHA-256 of the weights."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        digests = {f"{part}.safetensors": values["sha256"][f"{part}.safetensors"] for part in Sora.PARTS}
+        del values["sha256"]
+        return _from_dict(SoraConfig, values), digests
+    except FileNotFoundError:
+        problem = "the file is missing" if path.parent.is_dir() else "there is no such checkpoint"
+        raise CheckpointError(path, problem) from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        problem = f"this is no configuration of a checkpoint ({type(error).__name__}: {error})"
+        raise CheckpointError(path, problem) from error
