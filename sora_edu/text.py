@@ -1,7 +1,7 @@
 """From a prompt to vectors: a word tokenizer, a small transformer encoder, and CLIP's contrastive loss.
 
-The encoder reads a whole prompt at once and gives one vector for each word, which the video model can attend to,
-and one for the whole sentence: the state of the begin token, which has seen all the others.
+The encoder reads a whole prompt at once and gives one vector for each word, which the video model can attend
+to, and one for the whole sentence: the state of the begin token, which has seen all the others.
 """
 
 import math
@@ -59,8 +59,8 @@ class Tokenizer:
     ) -> tuple[Int[Tensor, "b l"], Bool[Tensor, "b l"]]:
         """Ids of a batch of prompts, padded to `length`, and a mask that is True at real tokens.
 
-        With length None the longest prompt of the batch decides. An empty prompt becomes begin and end alone: the
-        null condition of guidance. Raises `PromptError` for words that are not known and for prompts that are too long.
+        With length None the longest prompt of the batch decides. An empty prompt becomes begin and end alone:
+        the null condition of guidance. Raises `PromptError` for unknown words and for too long prompts.
         """
         if isinstance(prompts, str):
             raise ValueError(f"prompts={prompts!r} is one text; encode takes a list, such as [{prompts!r}]")
@@ -69,8 +69,9 @@ class Tokenizer:
         length = longest if length is None else length
         if longest > length:
             prompt = next(prompt for prompt, row in zip(prompts, rows, strict=True) if len(row) > length)
+            count = len(words(prompt))
             raise PromptError(
-                f"The prompt {prompt!r} has {len(words(prompt))} words; at most {length - 2} fit.", nearest(prompt)
+                f"The prompt {prompt!r} has {count} words; at most {length - 2} fit.", nearest(prompt)
             )
         ids = torch.tensor([row + [PAD] * (length - len(row)) for row in rows], dtype=torch.long)
         ids = ids.reshape(len(rows), length)
@@ -80,7 +81,8 @@ class Tokenizer:
         known = words(prompt)
         unknown = tuple(word for word in known if word not in self.ids)
         if unknown:
-            raise PromptError(f"This text encoder was trained without the words {unknown}.", nearest(""), unknown)
+            message = f"This text encoder was trained without the words {', '.join(unknown)}."
+            raise PromptError(message, nearest(""), unknown)
         return [BEGIN, *(self.ids[word] for word in known), END]
 
     def decode(self, ids: Int[Tensor, "b l"]) -> list[str]:
@@ -128,9 +130,9 @@ class TextEncoder(nn.Module):
         self.register_buffer("positions", sinusoidal(config.length, config.width), persistent=False)
 
     def forward(self, ids: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
-        """A vector for each token. What stands at padding (mask False) means nothing, and nobody attends to it."""
+        """A vector for each token. What stands at padding (mask False) has no meaning and is not seen."""
         if ids.shape[1] > self.config.length:
-            raise ValueError(f"ids has {ids.shape[1]} tokens in a row; this encoder takes {self.config.length}")
+            raise ValueError(f"ids has {ids.shape[1]} tokens in a row; at most {self.config.length} fit")
         x = self.embedding(ids) + self.positions[: ids.shape[1]]
         for block in self.blocks:
             x = block(x, mask)
@@ -143,7 +145,7 @@ class TextEncoder(nn.Module):
 
     @staticmethod
     def pool(tokens: Float[Tensor, "b l d"]) -> Float[Tensor, "b d"]:
-        """One vector for a whole prompt: the state of its begin token, which has attended to all the others."""
+        """One vector for a whole prompt: the state of its begin token, which has seen all the others."""
         return tokens[:, 0]
 
 
@@ -156,8 +158,9 @@ def contrastive_loss(
 ) -> Float[Tensor, ""]:
     """CLIP's loss: row i of `a` belongs to row i of `b` and to no other.
 
-    Both are scaled to unit length; S = exp(log_temperature) a b^T; the result is the mean of the cross-entropies
-    of the rows and of the columns of S to its diagonal, in nats. Raises `ValueError` for unequal shapes.
+    Both are scaled to unit length and S = exp(log_temperature) a b^T. The result is the mean of the
+    cross-entropies of the rows and of the columns of S to its diagonal, in nats. Raises `ValueError` for
+    unequal shapes.
     Source: Radford et al. 2021, figure 3.
     """
     if a.shape != b.shape:

@@ -7,57 +7,68 @@ that is not in it is answered with the nearest words that are, and with a whole 
 
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
+from itertools import pairwise, product
 
-from sora_edu.data.scene import BACKGROUNDS, CAMERAS, COLOURS, DIGITS, MOTIONS, SHAPES, SIZES, TEXTURED, Scene, Thing
+from sora_edu.data.scene import CANNOT_SPIN, COLOURS, DIGITS, MOTIONS, SHAPES, TEXTURED, Scene, Thing
 
 NAMES = ("shape", "colour", "size", "motion", "background", "camera", "relation")
 """What a caption can name."""
 
-_SHORT = frozenset(("shape", "colour", "motion", "relation"))
 _NUMERALS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-_MOVES = ("moves", "slides", "goes", "drifts")
-
-# ---- Wordings that captions use: value -> ways to say it, the commonest first ---------------------------
-
-_SHAPE_WORDINGS = {shape: (shape,) for shape in SHAPES} | {
-    digit: (digit, f"handwritten {digit}", word, f"handwritten {word}", f"digit {digit}")
-    for digit, word in zip(DIGITS, _NUMERALS, strict=True)
-}
 _NOUNS = ("thing", "object")  # for a thing whose shape is not named
-_SIZE_WORDINGS = {"small": ("small", "little"), "large": ("large", "big")}
-_MOTION_WORDINGS = {
-    **{
-        f"moves {side}": tuple(f"{verb} {side}" for verb in _MOVES) + tuple(f"{verb} to the {side}" for verb in _MOVES)
-        for side in ("left", "right")
-    },
-    "moves up": (*(f"{verb} up" for verb in _MOVES), "rises"),
-    "moves down": tuple(f"{verb} down" for verb in _MOVES),
-    "falls": ("falls", "drops"),
-    "bounces": ("bounces",),
-    "orbits": ("orbits", "circles around", "goes around"),
-    "spins": ("spins", "rotates", "turns"),
-    "grows": ("grows", "gets bigger"),
-    "shrinks": ("shrinks", "gets smaller"),
-    "stands still": ("stands still", "does not move", "rests", "stays still"),
-}
-_BACKGROUND_WORDINGS = {
-    "dark": ("dark", "black"),
-    "light": ("light", "white"),
-    "checkered": ("checkered",),
-    "striped": ("striped",),
-}
-_CAMERA_WORDINGS = {
-    "still": ("stays still", "is still", "does not move"),
-    "pans left": ("pans left", "pans to the left"),
-    "pans right": ("pans right", "pans to the right"),
-    "zooms in": ("zooms in",),
-    "zooms out": ("zooms out",),
-}
+_MOVES = ("moves", "slides", "goes", "drifts")
 _INVERSE = {"apart": "apart", "in front of": "behind", "behind": "in front of"}
+
+
+def _moves(side: str, *between: str) -> tuple[str, ...]:
+    return tuple(f"{verb} {word}{side}" for word in ("", *between) for verb in _MOVES)
+
+
+WORDINGS: dict[str, dict[str, tuple[str, ...]]] = {
+    "shape": {shape: (shape,) for shape in SHAPES}
+    | {
+        digit: (digit, f"handwritten {digit}", word, f"handwritten {word}", f"digit {digit}")
+        for digit, word in zip(DIGITS, _NUMERALS, strict=True)
+    },
+    "colour": {colour: (colour,) for colour in COLOURS},
+    "size": {"small": ("small", "little"), "large": ("large", "big")},
+    "motion": {
+        "moves left": _moves("left", "to the "),
+        "moves right": _moves("right", "to the "),
+        "moves up": (*_moves("up"), "rises"),
+        "moves down": _moves("down"),
+        "falls": ("falls", "drops"),
+        "bounces": ("bounces",),
+        "orbits": ("orbits", "circles around", "goes around"),
+        "spins": ("spins", "rotates", "turns"),
+        "grows": ("grows", "gets bigger"),
+        "shrinks": ("shrinks", "gets smaller"),
+        "stands still": ("stands still", "does not move", "rests", "stays still"),
+    },
+    "background": {
+        "dark": ("dark", "black"),
+        "light": ("light", "white"),
+        "checkered": ("checkered",),
+        "striped": ("striped",),
+    },
+    "camera": {
+        "still": ("stays still", "is still", "does not move"),
+        "pans left": ("pans left", "pans to the left"),
+        "pans right": ("pans right", "pans to the right"),
+        "zooms in": ("zooms in",),
+        "zooms out": ("zooms out",),
+    },
+    "relation": {
+        "apart": ("and", "next to", "beside"),
+        "in front of": ("in front of",),
+        "behind": ("behind",),
+    },
+}
+"""How captions say each value of each attribute, the commonest wording first."""
 
 # ---- The closed vocabulary -----------------------------------------------------------------------------
 
@@ -67,28 +78,30 @@ KINDS: dict[str, tuple[str, ...]] = {
     "colours": tuple(COLOURS),
     "sizes": ("small", "little", "large", "big"),
     "motions": (
-        *_MOVES, "left", "right", "up", "down", "to", "rises", "falls", "drops", "bounces", "orbits", "circles",
-        "around", "spins", "rotates", "turns", "grows", "shrinks", "gets", "bigger", "smaller", "stands", "stays",
-        "still", "rests", "does", "not",
+        *_MOVES, "left", "right", "up", "down", "to", "rises", "falls", "drops", "bounces", "orbits",
+        "circles", "around", "spins", "rotates", "turns", "grows", "shrinks", "gets", "bigger", "smaller",
+        "stands", "stays", "still", "rests", "does", "not",
     ),
     "backgrounds": ("dark", "black", "light", "white", "checkered", "striped", "background", "on", "over"),
     "camera": ("camera", "pans", "zooms", "in", "out"),
     "two things": ("and", "with", "next", "beside", "front", "of", "behind", "it"),
     "small words": ("a", "an", "the", "that", "there", "is", "while", "as"),
-}
+}  # fmt: skip
 """Every known word by its kind."""
 
 VOCABULARY: tuple[str, ...] = tuple(word for group in KINDS.values() for word in group)
 """The closed list of words: all that a caption can contain, and all that a text encoder has to know."""
 
+# People write more forms than captions do; each is read as the known word before it.
 _VERB_FORMS = {
     "moves": "move moving", "slides": "slide sliding", "goes": "go going", "drifts": "drift drifting",
     "rises": "rise rising", "falls": "fall falling", "drops": "drop dropping", "bounces": "bounce bouncing",
-    "orbits": "orbit orbiting", "circles": "circling", "spins": "spin spinning", "rotates": "rotate rotating",
-    "turns": "turn turning", "grows": "grow growing expands expanding", "shrinks": "shrink shrinking",
-    "gets": "get getting becomes becoming", "stands": "stand standing", "stays": "stay staying remains remaining",
-    "rests": "rest resting", "does": "do", "pans": "pan panning", "zooms": "zoom zooming", "is": "are",
-}
+    "orbits": "orbit orbiting", "circles": "circle circling", "spins": "spin spinning",
+    "rotates": "rotate rotating", "turns": "turn turning", "grows": "grow growing expands expanding",
+    "shrinks": "shrink shrinking", "gets": "get getting becomes becoming", "stands": "stand standing",
+    "stays": "stay staying remains remaining", "rests": "rest resting", "does": "do", "is": "are",
+    "pans": "pan panning", "zooms": "zoom zooming",
+}  # fmt: skip
 _SYNONYMS = {
     "circle": "ball disc disk dot", "square": "box", "cross": "plus", "ring": "donut doughnut",
     "thing": "shape something", "object": "item", "digit": "number numeral", "handwritten": "hand-written",
@@ -98,13 +111,20 @@ _SYNONYMS = {
     "checkered": "chequered checked checkerboard chessboard", "striped": "stripy", "background": "backdrop",
     "beside": "alongside", "on": "against", "that": "which",
 }  # fmt: skip
+_CONTRACTIONS = {
+    "doesn't": "does not", "isn't": "is not", "it's": "it is", "there's": "there is", "that's": "that is",
+}  # fmt: skip
 _FORMS = {
-    form: word for table in (_VERB_FORMS, _SYNONYMS) for word, forms in table.items() for form in forms.split()
+    form: word
+    for table in (_VERB_FORMS, _SYNONYMS)
+    for word, forms in table.items()
+    for form in forms.split()
+    if form not in VOCABULARY
 }
-_PARTICIPLES = {word: forms.split()[1] for word, forms in _VERB_FORMS.items() if " " in forms} | {"circles": "circling"}
-_CONTRACTIONS = {"doesn't": "does not", "isn't": "is not", "it's": "it is", "there's": "there is", "that's": "that is"}
-_LOOKUP = {word: word for word in VOCABULARY} | _FORMS
-_DETERMINED = {*SHAPES, *_NOUNS, *COLOURS, *KINDS["sizes"], "handwritten", "digit"}
+_LOOKUP = _FORMS | {word: word for word in VOCABULARY}
+_PARTICIPLES = {verb: forms.split()[1] for verb, forms in _VERB_FORMS.items() if " " in forms}
+_CONTENT = tuple(word for kind, group in KINDS.items() if kind != "small words" for word in group)
+_COUNTED = {*SHAPES, *DIGITS, *_NOUNS, *COLOURS, *KINDS["sizes"], "handwritten", "digit"}
 
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*|[^\s\w\"'()\[\]*_–—…-]")
 _PAUSES = frozenset(",;:.!?")
@@ -149,12 +169,13 @@ def _split(text: str) -> list[str]:
 
 
 def _normal(raw: list[str]) -> list[str]:
+    """Every word in the form that the vocabulary lists; unknown ones stay as they are."""
     tokens = [_LOOKUP.get(word, word) for word in raw]
-    # "one red star" counts things; "a red one" is the digit.
-    return [
-        "a" if word == "one" and index + 1 < len(tokens) and tokens[index + 1] in _DETERMINED else word
-        for index, word in enumerate(tokens)
-    ]
+    for index, (word, after) in enumerate(pairwise(raw)):
+        # "one red star" and "one bouncing star" count things; "a red one" is the digit.
+        if word == "one" and (tokens[index + 1] in _COUNTED or after.endswith("ing")):
+            tokens[index] = "a"
+    return tokens
 
 
 def known_words() -> str:
@@ -163,77 +184,84 @@ def known_words() -> str:
 
 
 def _about_unknown(text: str, unknown: tuple[str, ...]) -> str:
-    lines = []
+    lines = [f"The prompt {text!r} has words that the toy world does not know."]
     for word in unknown:
         near = get_close_matches(word, _CONTENT, n=3, cutoff=0.5)
-        lines.append(f"{word!r} is not a known word" + (f"; the nearest are: {', '.join(near)}" if near else ""))
-    return f"The prompt {text!r} is outside the toy world: " + "; ".join(lines) + f".\nKnown words:\n{known_words()}"
+        answer = f"the nearest known words are {', '.join(near)}" if near else "nothing comes near"
+        lines.append(f"  {word!r}: {answer}")
+    return "\n".join((*lines, "Known words:", known_words()))
 
-
-_CONTENT = tuple(dict.fromkeys((*(w for k, g in KINDS.items() if k != "small words" for w in g), *_FORMS)))
 
 # ---- Reading -------------------------------------------------------------------------------------------
+
+
+_Mark = tuple[str, str | None]  # what a phrase is about, and what it says
 
 
 def _without_articles(tokens: Iterable[str]) -> tuple[str, ...]:
     return tuple(word for word in tokens if word not in ("a", "an", "the"))
 
 
-def _reading_table() -> dict[tuple[str, ...], tuple[str, str | None]]:
-    """Phrase -> (kind, value): the wordings of captions, and some more that people write."""
-    phrases: dict[str, tuple[str, str | None]] = {}
+def _reading_table() -> dict[tuple[str, ...], _Mark]:
+    """Phrase -> mark: the wordings of captions, and some more that people write."""
+    phrases: dict[str, _Mark] = {}
 
-    def add(kind, value, *wordings):
+    def add(kind: str, value: str | None, *wordings: str) -> None:
         phrases.update(dict.fromkeys(wordings, (kind, value)))
 
-    for shape, wordings in _SHAPE_WORDINGS.items():
-        add("shape", shape, *wordings)
-    for digit, numeral in zip(DIGITS, _NUMERALS, strict=True):
-        add("shape", digit, f"handwritten digit {digit}", f"digit {numeral}", f"handwritten digit {numeral}")
-    add("noun", None, *_NOUNS)
-    for colour in COLOURS:
-        add("colour", colour, colour)
-    for size, wordings in _SIZE_WORDINGS.items():
-        add("size", size, *wordings)
-    for motion, wordings in _MOTION_WORDINGS.items():
-        add("motion", motion, *wordings)
-    add("motion", "falls", "falls down", "drops down")
-    add("motion", "bounces", "bounces up and down")
-    add("motion", "orbits", "circles", "orbits around")
-    for verb in _MOVES:
-        add("motion", "orbits", f"{verb} around", f"{verb} in a circle", f"{verb} in circles",
-            f"{verb} around in a circle", f"{verb} around in circles")  # fmt: skip
-        add("motion", "moves up", "rises up")
-    for verb in ("spins", "rotates", "turns"):
-        add("motion", "spins", f"{verb} around")
-    add("motion", "grows", "grows bigger")
-    add("motion", "shrinks", "shrinks smaller", "grows smaller")
-    add("motion", "stands still", "still", "not moves", "rests still")
-    for background, wordings in _BACKGROUND_WORDINGS.items():
-        for word in wordings:
-            add("background", background, f"{word} background", f"on {word} background", f"over {word} background",
-                f"in front of {word} background", f"background is {word}", f"on {word}")  # fmt: skip
-    for camera, wordings in _CAMERA_WORDINGS.items():
-        for wording in (*wordings, camera):
-            add("camera", camera, f"camera {wording}", f"camera is {wording}")
-    for side in ("left", "right"):
-        moving = (f"moves {side}", f"moves to {side}", f"pans {side}", f"pans to {side}")
-        add("camera", f"pans {side}", *(f"camera {verb}" for verb in moving), *(f"camera is {verb}" for verb in moving))
-        add("camera", f"pans {side}", *moving[2:])
-    for zoom in ("zooms in", "zooms out"):
-        add("camera", zoom, zoom)
-    add("camera", "still", "still camera", "camera is not moves", "camera stands still", "camera rests")
-    add("relation", "apart", "next to", "beside")
-    for relation in ("in front of", "behind"):
-        add("relation", relation, relation)
-        # "A; in front of it B" says where B is, seen from A.
-        add("relation to it", _INVERSE[relation], f"{relation} it")
-    add("relation to it", "apart", "next to it", "beside it")
-    add("joint", "apart", "and")
-    add("joint", None, "with", "while", "as", *_PAUSES)
+    for kind in ("shape", "colour", "size", "motion"):
+        for value, wordings in WORDINGS[kind].items():
+            add(kind, value, *wordings)
+    _add_other_things(add)
+    _add_surroundings(add)
+    _add_relations(add)
     add("filler", None, "that", "there", "is", "it", "on", "over", "of")
     # Articles and endings are taken off prompts before they are looked up here.
     return {_without_articles(_normal(phrase.split())): mark for phrase, mark in phrases.items()}
+
+
+def _add_other_things(add: Callable) -> None:
+    add("noun", None, *_NOUNS)
+    for digit, numeral in zip(DIGITS, _NUMERALS, strict=True):
+        add("shape", digit, f"digit {numeral}", f"handwritten digit {digit}", f"handwritten digit {numeral}")
+    for verb in _MOVES:
+        ways = ("around", "in a circle", "in circles", "around in a circle", "around in circles")
+        add("motion", "orbits", *(f"{verb} {way}" for way in ways))
+    add("motion", "moves up", "rises up")
+    add("motion", "falls", "falls down", "drops down")
+    add("motion", "bounces", "bounces up and down")
+    add("motion", "orbits", "orbits around")
+    add("motion", "spins", "spins around", "rotates around", "turns around")
+    add("motion", "grows", "grows bigger")
+    add("motion", "shrinks", "grows smaller", "shrinks smaller")
+    add("motion", "stands still", "still", "not moving", "rests still")
+
+
+def _add_surroundings(add: Callable) -> None:
+    for background, wordings in WORDINGS["background"].items():
+        for word in wordings:
+            add("background", background, f"background is {word}", f"background {word}", f"on {word}")
+            for place in ("", "on", "over", "in front of"):
+                add("background", background, f"{place} {word} background")
+    for camera, wordings in WORDINGS["camera"].items():
+        for wording in (*wordings, camera):
+            add("camera", camera, f"camera {wording}", f"camera is {wording}")
+    add("camera", "still", "still camera", "camera is not moving", "camera stands still", "camera rests")
+    for side in ("left", "right"):
+        for way in (side, f"to {side}"):
+            add("camera", f"pans {side}", f"pans {way}", f"camera moves {way}", f"camera is moving {way}")
+    add("camera", "zooms in", "zooms in")
+    add("camera", "zooms out", "zooms out")
+
+
+def _add_relations(add: Callable) -> None:
+    add("joint", "apart", "and")
+    add("joint", None, "with", "while", "as", *_PAUSES)
+    for relation in ("next to", "beside", "in front of", "behind"):
+        value = relation if relation in _INVERSE else "apart"
+        add("relation", value, relation)
+        # "A; behind it B" says where B is, seen from A.
+        add("relation to it", _INVERSE[value], f"{relation} it")
 
 
 _PHRASES = _reading_table()
@@ -251,37 +279,41 @@ class _Draft:
     def put(self, target: dict[str, str], kind: str, value: str) -> None:
         said = target.setdefault(kind, value)
         if said != value:
-            hint = '; for two things, write "… and …"' if kind == "shape" else ""
-            self.complaints.append(f"it says both {said!r} and {value!r} where one {kind} can be{hint}")
+            owner = "a scene" if target is self.whole else "a thing"
+            complaint = f"{owner} has one {kind}, not both {said!r} and {value!r}"
+            advice = '; two things are written "… and …"' if kind == "shape" else ""
+            self.complaints.append(complaint + advice)
 
 
 def parse(text: str) -> Scene:
     """The scene that a prompt describes; what it does not say is None.
 
-    Case, punctuation and articles do not matter, and "a red star bounces", "a bouncing red star" and "a star that
-    is red and is bouncing" are one scene. Two things stand in the order in which they are named.
+    Case, punctuation and articles do not matter, nor does the order of words where English leaves it free:
+    "a red star bounces", "a bouncing red star" and "a star that is red and is bouncing" are one scene. Two
+    things stand in the order in which they are named. How they stand is said by "and" (apart), "next to",
+    "beside", "in front of" or "behind"; "with" leaves it open.
 
-    Raises `PromptError` for an empty prompt, for unknown words, for contradictions ("a red blue star") and for what
-    no viewer could tell ("a spinning circle"); its `suggestion` is the nearest prompt that works.
+    Raises `PromptError` for an empty prompt, for unknown words, for contradictions ("a red blue star") and
+    for what no viewer could tell ("a spinning circle"); its `suggestion` is the nearest prompt that works.
     """
-    if not isinstance(text, str):
-        raise PromptError(f"A prompt is a text; this is {text!r}.", _suggest([]))
     tokens = _without_articles(_tokens(text))
     if not any(word not in _PAUSES for word in tokens):
-        raise PromptError("The prompt is empty: say what is to be seen.", _suggest([]))
+        raise PromptError(f"The prompt {text!r} says nothing: name a thing and what it does.", nearest(text))
     draft = _read(tokens)
     if not draft.complaints:
         try:
             return Scene(tuple(Thing(**thing) for thing in draft.things), **draft.whole)
         except ValueError as error:
-            draft.complaints.append(str(error))
-    raise PromptError(f"The prompt {text!r} cannot be shown: {'; '.join(draft.complaints)}.", _suggest(tokens))
+            # Read aloud, "shape='circle'" is "shape 'circle'".
+            draft.complaints.append(re.sub(r"(\w)=(')", r"\1 \2", str(error)))
+    reasons = "; ".join(draft.complaints)
+    raise PromptError(f"The prompt {text!r} cannot be shown: {reasons}.", nearest(text))
 
 
 def _read(tokens: tuple[str, ...]) -> _Draft:
     """Reads as much as makes sense; whatever does not becomes a complaint."""
     draft = _Draft()
-    marks = []
+    marks: list[_Mark] = []
     for kind, value in _marks(tokens, draft):
         if kind in ("background", "camera"):
             draft.put(draft.whole, kind, value)
@@ -299,7 +331,7 @@ def _read(tokens: tuple[str, ...]) -> _Draft:
     return draft
 
 
-def _marks(tokens: tuple[str, ...], draft: _Draft) -> list[tuple[str, str | None]]:
+def _marks(tokens: tuple[str, ...], draft: _Draft) -> list[_Mark]:
     """The longest known phrase at every place."""
     marks, place = [], 0
     while place < len(tokens):
@@ -316,57 +348,59 @@ def _marks(tokens: tuple[str, ...], draft: _Draft) -> list[tuple[str, str | None
 
 
 def _about_leftover(word: str) -> str:
-    for kind, example in (
-        ("backgrounds", "on a dark background"),
-        ("camera", "the camera pans left"),
-        ("motions", "moves left"),
-        ("digits", "a handwritten 7"),
-        ("two things", "a red star in front of a blue ring"),
+    for kind, advice in (
+        ("backgrounds", 'it can describe a background, as in "a red star on a dark background"'),
+        ("camera", 'it can say what the camera does, as in "the camera pans left"'),
+        ("motions", 'a thing has one motion, as in "a red star moves left"'),
+        ("digits", 'it goes with a digit, as in "a handwritten 7"'),
+        ("two things", 'it can join two things, as in "a red star in front of a blue ring"'),
     ):
         if word in KINDS[kind]:
-            return f'{word!r} makes no sense where it stands; a way to use such words is "{example}"'
-    return f"{word!r} makes no sense where it stands"
+            return f"{word!r} has no meaning where it stands; {advice}"
+    return f"{word!r} has no meaning where it stands"
 
 
-def _split_things(marks, draft: _Draft):
+def _split_things(marks: list[_Mark], draft: _Draft) -> tuple[list[list[_Mark]], str | None]:
     """The marks of each thing, and the relation of the first to the second."""
-    relations = [(place, kind, value) for place, (kind, value) in enumerate(marks) if kind.startswith("relation")]
-    if len(relations) > 1:
-        draft.complaints.append("it says more than once where the things stand")
-    if not relations:
+    places = [place for place, (kind, _) in enumerate(marks) if kind.startswith("relation")]
+    if not places:
         return _split_at_joints(marks, draft)
-    place, kind, relation = relations[0]
-    rest = [[mark for mark in side if not mark[0].startswith("relation")] for side in (marks[:place], marks[place + 1 :])]
-    if kind == "relation to it" and not _says_something(rest[1]):  # "A with B behind it"
-        parts, _ = _split_at_joints(rest[0], draft)
+    if len(places) > 1:
+        draft.complaints.append("it says more than once how two things stand")
+    kind, relation = marks[places[0]]
+    before = marks[: places[0]]
+    after = [mark for mark in marks[places[0] + 1 :] if not mark[0].startswith("relation")]
+    if kind == "relation to it" and not _says_something(after):  # "A with B behind it"
+        parts, _ = _split_at_joints(before, draft)
     else:
-        parts = [part for side in rest for part in _split_at_joints(side, draft)[0] if _says_something(part)]
+        sides = (_split_at_joints(side, draft)[0] for side in (before, after))
+        parts = [part for side in sides for part in side if _says_something(part)]
     if len(parts) != 2:
-        draft.complaints.append(f"{relation!r} needs one thing before it and one after it")
-        parts = parts[:2] or [[]]
-    return parts, relation
+        draft.complaints.append(f"{relation!r} is about two things, and it names {len(parts)}")
+    return parts[:2] or [[]], relation
 
 
-def _says_something(part) -> bool:
-    return any(kind not in ("joint", "filler") for kind, _ in part)
+def _says_something(part: list[_Mark]) -> bool:
+    return any(kind != "joint" for kind, _ in part)
 
 
-def _split_at_joints(marks, draft: _Draft):
-    """Splits at "and", "with" and commas, but only where a new thing begins: "small and red" is one thing."""
-    parts, relation, joints, bare = [[]], None, [], True
-    pending: list = []  # said since the last joint
+def _split_at_joints(marks: list[_Mark], draft: _Draft) -> tuple[list[list[_Mark]], str | None]:
+    """Splits at "and", "with" and commas where a new thing begins: "small and red, bouncing" is still one."""
+    parts: list[list[_Mark]] = [[]]
+    relation, joints, has_noun = None, [], False
+    group: list[_Mark] = []  # what stands since the last joint
     for kind, value in [*marks, ("joint", None)]:
         if kind != "joint":
-            pending.append((kind, value))
+            group.append((kind, value))
             continue
-        if pending:
-            names_thing = any(k in ("shape", "noun") for k, _ in pending)
-            if names_thing and not bare:
+        if group:
+            names_thing = any(k in ("shape", "noun") for k, _ in group)
+            if names_thing and has_noun:
                 parts.append([])
                 relation = "apart" if "apart" in joints else None
-            bare = bare and not names_thing
-            parts[-1] += pending
-            pending, joints = [], []
+            has_noun = has_noun or names_thing
+            parts[-1] += group
+            group, joints = [], []
         joints.append(value)
     if len(parts) > 2:
         draft.complaints.append(f"it names {len(parts)} things; a scene holds one or two")
@@ -376,179 +410,187 @@ def _split_at_joints(marks, draft: _Draft):
 # ---- Suggesting ----------------------------------------------------------------------------------------
 
 
+_DEFAULTS = {  # the most stubborn first: a colour is changed before a shape is
+    "shape": ("circle", *SHAPES),
+    "motion": ("bounces", *MOTIONS),
+    "size": ("small",),
+    "colour": ("orange", *COLOURS),
+}
+
+
 def nearest(text: str) -> str:
     """The nearest prompt that works: what `PromptError.suggestion` holds."""
     return _suggest(_split(text))
 
 
 def _suggest(raw: Iterable[str]) -> str:
-    """The nearest prompt that works: known words kept, misspelt ones mended, the rest left to defaults."""
-    mended = []
-    for word in raw:
-        near = [word] if word in _LOOKUP or word in _PAUSES else get_close_matches(word, _CONTENT, n=1, cutoff=0.75)
-        mended += near
+    """Known words are kept, misspelt ones mended, and the rest is left to defaults."""
+    mended = [known for word in raw for known in _mend(word)]
     draft = _read(_without_articles(_normal(mended)))
     things: list[Thing] = []
-    for said in draft.things or [{}]:
+    for said in draft.things:
         things.append(_with_defaults(said, {thing.colour for thing in things}))
     whole = dict(draft.whole)
     if whole.get("camera", "still") != "still" and whole.get("background") not in (None, *TEXTURED):
-        whole["background"] = "checkered"
-    naming = {"shape", "colour", "size", "motion", *whole}
-    return caption(Scene(tuple(things), **whole), seed=_PLAIN, naming=naming)
+        whole["background"] = TEXTURED[0]
+    return _write(Scene(tuple(things), **whole), NAMES, _Chooser(lambda: 0.0))
 
 
-def _with_defaults(said: dict[str, str], taken: set[str | None]) -> Thing:
-    """A thing that can be shown and that training has seen, with as much of what was said as possible."""
-    shapes = [said.get("shape", "circle"), "square", "7"]
-    motions = [said.get("motion", "bounces"), *MOTIONS]
-    colours = [said.get("colour", "orange"), *COLOURS]
-    if said.get("shape") in DIGITS:
-        shapes[1:] = ["7"]
-    for fixed in ({"shape", "colour", "motion"} & said.keys(), {"motion"} & said.keys(), set()):
-        for shape in shapes[: 1 if "shape" in fixed else None]:
-            for colour in colours[: 1 if "colour" in fixed else None]:
-                for motion in motions[: 1 if "motion" in fixed else None]:
-                    try:
-                        thing = Thing(shape, colour, said.get("size", "small"), motion)
-                    except ValueError:
-                        continue
-                    if colour not in taken and (not thing.held_out or len(fixed) == 3):
-                        return thing
-    raise AssertionError("some combination of the vocabulary can always be shown")
+def _mend(word: str) -> list[str]:
+    if word in _LOOKUP or word in _PAUSES:
+        return [word]
+    return get_close_matches(word, _CONTENT, n=1, cutoff=0.75)
+
+
+def _with_defaults(said: dict[str, str], taken: Collection[str | None]) -> Thing:
+    """A thing that keeps what was said as far as can be shown, and fills up with what training has seen."""
+    said = dict(said)
+    if said.get("motion") == "spins" and said.get("shape") in CANNOT_SPIN:
+        said["shape"] = "7" if said["shape"] in DIGITS else "square"
+    if said.get("colour") in taken:
+        del said["colour"]
+    options = [(said[name],) if name in said else values for name, values in _DEFAULTS.items()]
+    things = [
+        Thing(shape, colour, size, motion)
+        for shape, motion, size, colour in product(*options)
+        if colour not in taken and not (motion == "spins" and shape in CANNOT_SPIN)
+    ]
+    return next((thing for thing in things if not thing.held_out), things[0])
 
 
 # ---- Writing -------------------------------------------------------------------------------------------
 
-_PLAIN = -1  # the seed that always picks the first wording
+_SHORT = frozenset(("shape", "colour", "motion", "relation"))
+_CHANCES = {
+    "shape": 0.95, "colour": 0.9, "size": 0.7, "motion": 0.9, "background": 0.5, "camera": 0.5,
+    "relation": 0.9,
+}  # fmt: skip
 
 
 def caption(scene: Scene, seed: int = 0, naming: str | Iterable[str] | None = None) -> str:
     """A sentence about a scene; another `seed` words it differently.
 
-    `naming` chooses what is named: None leaves it to the seed (as in training), "all" names everything that the scene
-    says, "short" the shape, colour and motion (and how two things stand to each other), and a collection of `NAMES`
-    exactly those. What is None in the scene is never named. Raises `ValueError` for any other `naming`.
+    `naming` chooses what is named: None leaves it to the seed (as in training), "all" names everything that
+    the scene says, "short" the shape, colour and motion (and how two things stand to each other), and a
+    collection of `NAMES` exactly those. What is None in the scene is never named, and a thing whose shape is
+    not named is "a thing" or "an object". Raises `ValueError` for any other `naming`.
     """
-    rng = _Chooser(seed)
-    named = _choose_names(naming, rng)
-    things = [_Words(thing, named, rng) for thing in scene.things]
-    relation = scene.relation if "relation" in named else None
-    body = things[0].clause(opening=True) if len(things) == 1 else _pair(things, relation, rng)
-    if scene.background and "background" in named:
-        body = _add_background(body, scene.background, rng)
-    if scene.camera and "camera" in named:
-        body = _add_camera(body, scene.camera, rng)
-    return body
+    chooser = _Chooser(random.Random(int(seed)).random)
+    return _write(scene, _choose_names(naming, chooser), chooser)
+
+
+def _choose_names(naming: str | Iterable[str] | None, chooser: "_Chooser") -> Collection[str]:
+    if naming is None:
+        draw = chooser.random()
+        if draw < 0.5:
+            return NAMES if draw < 0.4 else _SHORT
+        return {name for name, chance in _CHANCES.items() if chooser.random() < chance}
+    if isinstance(naming, str):
+        naming = {"all": NAMES, "short": _SHORT}.get(naming, (naming,))
+    named = frozenset(naming)
+    if not named <= set(NAMES):
+        choices = ", ".join(NAMES)
+        raise ValueError(f"naming={naming!r}; it can be None, 'all', 'short', or some of: {choices}")
+    return named
 
 
 class _Chooser:
     """Repeatable choices, the first of the options being the likeliest."""
 
-    def __init__(self, seed: int):
-        self.random = (lambda: 0.0) if seed == _PLAIN else random.Random(int(seed)).random
+    def __init__(self, random: Callable[[], float]):
+        self.random = random
 
-    def pick(self, options):
+    def pick(self, options: tuple[str, ...]) -> str:
         return options[int(self.random() ** 1.5 * len(options))]
 
 
-_CHANCES = {"shape": 0.95, "colour": 0.9, "motion": 0.9, "size": 0.7, "relation": 0.9, "background": 0.5, "camera": 0.5}
-
-
-def _choose_names(naming, rng: _Chooser):
-    if naming is None:
-        draw = rng.random()
-        if draw < 0.4:
-            return NAMES
-        if draw < 0.5:
-            return _SHORT
-        return {name for name, chance in _CHANCES.items() if rng.random() < chance}
-    if naming == "all":
-        return NAMES
-    if naming == "short":
-        return _SHORT
-    named = {naming} if isinstance(naming, str) else set(naming)
-    if not named <= set(NAMES):
-        raise ValueError(f"naming={naming!r}; it can be None, 'all', 'short', or some of: {', '.join(NAMES)}")
-    return named
+def _write(scene: Scene, named: Collection[str], chooser: _Chooser) -> str:
+    things = [_Words(thing, named, chooser) for thing in scene.things]
+    if len(things) == 1:
+        body = things[0].clause(opening=True)
+    else:
+        body = _pair(*things, scene.relation if "relation" in named else None, chooser)
+    if scene.background and "background" in named:
+        body = _add_background(body, scene.background, chooser)
+    if scene.camera and "camera" in named:
+        body = _add_camera(body, scene.camera, chooser)
+    return body
 
 
 class _Words:
     """The chosen words for one thing."""
 
-    def __init__(self, thing: Thing, named, rng: _Chooser):
-        self.rng = rng
-        self.adjectives = ""
-        if thing.size and "size" in named:
-            self.adjectives = rng.pick(_SIZE_WORDINGS[thing.size]) + " "
-        if thing.colour and "colour" in named:
-            self.adjectives += thing.colour + " "
-        self.noun = rng.pick(_SHAPE_WORDINGS[thing.shape] if thing.shape and "shape" in named else _NOUNS)
-        self.motion = rng.pick(_MOTION_WORDINGS[thing.motion]) if thing.motion and "motion" in named else None
+    def __init__(self, thing: Thing, named: Collection[str], chooser: _Chooser):
+        def pick(name: str, value: str | None, otherwise=("",)) -> str:
+            return chooser.pick(WORDINGS[name][value] if value and name in named else otherwise)
+
+        self.chooser = chooser
+        self.size = pick("size", thing.size)
+        self.colour = pick("colour", thing.colour)
+        self.noun = pick("shape", thing.shape, _NOUNS)
+        self.motion = pick("motion", thing.motion)
 
     def clause(self, opening: bool = False) -> str:
-        """A whole clause: "a red star bounces"."""
-        style = self.rng.pick(("plain", "that", "is", "before", "there") if opening else ("plain", "is", "before"))
+        """A whole clause, such as "a red star bounces"; the opening one has more ways."""
+        styles = ("plain", "that", "is", "before", "there") if opening else ("plain", "is", "before")
+        style = self.chooser.pick(styles)
         if style == "there":
             return f"there is {self.phrase()}"
-        if style in ("that", "before") or self.motion is None:
+        if not self.motion or style in ("that", "before"):
             return self.phrase(before=style == "before")
         if style == "is" and (participle := _participle(self.motion)):
             return f"{self._noun_phrase()} is {participle}"
         return f"{self._noun_phrase()} {self.motion}"
 
     def phrase(self, before: bool | None = None) -> str:
-        """A noun with all that belongs to it: "a red star that bounces", "a bouncing red star"."""
-        if self.motion is None:
+        """A noun with all of its words: "a red star that bounces" or, `before`, "a bouncing red star"."""
+        if not self.motion:
             return self._noun_phrase()
-        before = self.rng.random() > 0.6 if before is None else before
+        before = self.chooser.random() > 0.6 if before is None else before
         if before and " " not in self.motion:
-            return self._noun_phrase(_PARTICIPLES[self.motion] + " ")
+            return self._noun_phrase(_PARTICIPLES[self.motion])
         return f"{self._noun_phrase()} that {self.motion}"
 
-    def _noun_phrase(self, before: str = "") -> str:
-        text = before + self.adjectives + self.noun
+    def _noun_phrase(self, participle: str = "") -> str:
+        text = " ".join(word for word in (participle, self.size, self.colour, self.noun) if word)
         vowel = text[0] in "aeo8" and not text.startswith("one")
         return f"{'an' if vowel else 'a'} {text}"
 
 
 @lru_cache
 def _participle(motion: str) -> str | None:
+    """ "moves left" as "moving left"; None for "does not move", which has no such form."""
     verb, *rest = motion.split()
     return " ".join((_PARTICIPLES[verb], *rest)) if verb in _PARTICIPLES else None
 
 
-def _pair(things: list[_Words], relation: str | None, rng: _Chooser) -> str:
-    first, second = things
+def _pair(first: _Words, second: _Words, relation: str | None, chooser: _Chooser) -> str:
+    opening = first.clause(opening=True)
     if relation is None:
-        return f"{first.clause(opening=True)} with {second.phrase()}"
-    if relation == "apart":
-        joint = rng.pick(("and", "next to", "beside"))
-        return f"{first.clause(opening=True)} {joint} {second.clause() if joint == 'and' else second.phrase()}"
-    if rng.random() < 0.7:
-        return f"{first.clause(opening=True)} {relation} {second.phrase()}"
-    return f"{first.clause(opening=True)}; {_INVERSE[relation]} it {second.clause()}"
+        return f"{opening} with {second.phrase()}"
+    joint = chooser.pick(WORDINGS["relation"][relation])
+    if joint == "and":
+        return f"{opening} and {second.clause()}"
+    if relation != "apart" and chooser.random() > 0.7:
+        return f"{opening}; {_INVERSE[relation]} it {second.clause()}"
+    return f"{opening} {joint} {second.phrase()}"
 
 
-def _add_background(body: str, background: str, rng: _Chooser) -> str:
-    word = rng.pick(_BACKGROUND_WORDINGS[background])
-    way = rng.pick(("on", "over", "before", "is"))
-    if way == "before":
+def _add_background(body: str, background: str, chooser: _Chooser) -> str:
+    word = chooser.pick(WORDINGS["background"][background])
+    way = chooser.pick(("on", "over", "first", "is"))
+    if way == "first":
         return f"on a {word} background {body}"
     if way == "is":
         return f"{body}, the background is {word}"
     return f"{body} {way} a {word} background"
 
 
-def _add_camera(body: str, camera: str, rng: _Chooser) -> str:
-    act = rng.pick(_CAMERA_WORDINGS[camera])
-    way = rng.pick(("while", "and", "as", "before", "with"))
-    if way == "with" and camera == "still":
-        return f"{body} with a still camera"
-    if way == "before":
+def _add_camera(body: str, camera: str, chooser: _Chooser) -> str:
+    act = chooser.pick(WORDINGS["camera"][camera])
+    way = chooser.pick(("while", "and", "as", "first", "with"))
+    if way == "first":
         return f"the camera {act} while {body}"
-    return f"{body} {'while' if way == 'with' else way} the camera {act}"
-
-
-assert set(_SIZE_WORDINGS) == set(SIZES) and set(_MOTION_WORDINGS) == set(MOTIONS)
-assert set(_BACKGROUND_WORDINGS) == set(BACKGROUNDS) and set(_CAMERA_WORDINGS) == set(CAMERAS)
+    if way == "with":
+        return f"{body} with a still camera" if camera == "still" else f"{body} while the camera {act}"
+    return f"{body} {way} the camera {act}"
