@@ -10,18 +10,26 @@ Sphinx all show, with the alt text in the output's metadata.
 
 import base64
 import io
+import os
 import textwrap
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
+from IPython import get_ipython
 from IPython.display import display
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from PIL import Image, ImageDraw, ImageFont
+
+from sora_edu.clips import animated_png, enlarge
+from sora_edu.data.render import FPS
+from sora_edu.sora import to_uint8
 
 PALETTE = {
     "blue": "#0072B2",
@@ -90,7 +98,7 @@ def show(fig: Figure, *, alt: str) -> None:
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=fig.dpi, bbox_inches="tight", facecolor="white")
     plt.close(fig)
-    _send(buffer.getvalue(), alt)
+    send(buffer.getvalue(), alt)
 
 
 def frames_of(video) -> np.ndarray:
@@ -98,24 +106,23 @@ def frames_of(video) -> np.ndarray:
 
     Args:
         video: something with `.frames`; or uint8 `t h w c` (one picture `h w c` is one frame);
-            or floats `c t h w` in [-1, 1], as the renderer and the models make them.
+            or floats `c t h w` in [-1, 1], as the renderer and the models make them; c is 3.
 
     Raises:
         ValueError: another shape or type.
     """
     values = np.asarray(getattr(video, "frames", video))
-    if values.dtype == np.uint8 and values.ndim in (3, 4) and values.shape[-1] in (1, 3):
-        values = values if values.ndim == 4 else values[None]
-        return values.repeat(3, axis=-1) if values.shape[-1] == 1 else values
-    if np.issubdtype(values.dtype, np.floating) and values.ndim == 4 and values.shape[0] in (1, 3):
-        return frames_of(((values.transpose(1, 2, 3, 0).clip(-1, 1) + 1) * 127.5).round().astype(np.uint8))
+    if values.dtype == np.uint8 and values.ndim in (3, 4) and values.shape[-1] == 3:
+        return values if values.ndim == 4 else values[None]
+    if np.issubdtype(values.dtype, np.floating) and values.ndim == 4 and values.shape[0] == 3:
+        return to_uint8(torch.from_numpy(values)[None])[0]
     raise ValueError(
         f"video has shape {values.shape} and type {values.dtype}; "
-        "give uint8 frames (t, h, w, c) or floats (c, t, h, w) in [-1, 1]"
+        "give uint8 frames (t, h, w, 3) or floats (3, t, h, w) in [-1, 1]"
     )
 
 
-def clip(video, *, alt: str, fps: int | float = 8, scale: int | None = None) -> None:
+def clip(video, *, alt: str, fps: int | float = FPS, scale: int | None = None) -> None:
     """Show one clip; it plays in a loop.
 
     Args:
@@ -133,7 +140,7 @@ def clips(
     *,
     alt: str,
     columns: int | None = None,
-    fps: int | float = 8,
+    fps: int | float = FPS,
     scale: int | None = None,
 ):
     """Show several clips side by side, in step, as one picture.
@@ -149,9 +156,16 @@ def clips(
         scale: whole-number enlargement; None makes the clips at least 192 pixels high, 128 in a grid.
 
     Raises:
-        ValueError: no clip, a caption missing, or a bad fps or scale.
+        ValueError: no clip, a caption missing, or an impossible scale or fps.
     """
     _check_alt(alt)
+    send(clip_grid(videos, captions, columns=columns, fps=fps, scale=scale), alt)
+
+
+def clip_grid(
+    videos, captions=None, *, columns: int | None = None, fps: int | float = FPS, scale: int | None = None
+) -> bytes:
+    """The picture that `clips` shows, as the bytes of an animated PNG; arguments and errors as there."""
     videos = [frames_of(video) for video in videos]
     captions = [""] * len(videos) if captions is None else list(captions)
     if not videos or len(captions) != len(videos):
@@ -161,11 +175,11 @@ def clips(
     columns = columns or min(4, len(videos))
     videos = [_enlarge(frames, scale, 192 if columns == 1 else 128) for frames in videos]
     pages = [_page(videos, captions, columns, index) for index in range(max(map(len, videos)))]
-    _send(_apng(pages, fps), alt)
+    return animated_png(np.stack(pages), float(fps))
 
 
 def strip(
-    video, *, alt: str, count: int = 6, fps: int | float = 8, scale: int | None = None, captions=None
+    video, *, alt: str, count: int = 6, fps: int | float = FPS, scale: int | None = None, captions=None
 ) -> None:
     """Show some frames of a clip side by side, like a strip of film, with their times beneath.
 
@@ -184,7 +198,7 @@ def strip(
     if len(captions) != len(chosen):
         raise ValueError(f"{len(captions)} captions for {len(chosen)} frames; give one for each frame")
     pictures = [_enlarge(frames[index : index + 1], scale, 128) for index in chosen]
-    _send(_png(_page(pictures, captions, len(pictures), 0)), alt)
+    send(animated_png(_page(pictures, captions, len(pictures), 0)[None]), alt)
 
 
 @dataclass(frozen=True)
@@ -301,13 +315,36 @@ def _draw_frame(ax, x: int | float, y: int | float, k: int) -> None:
     ax.plot(x + 3.7, y + (6, 2.4, 5)[k], marker="*", markersize=17, color=PALETTE["vermilion"], zorder=4)
 
 
+def live() -> bool:
+    """True where widgets can work: a Jupyter kernel, anywidget installed, and `SORA_EDU_STATIC` not set.
+
+    The notebooks that ship are run with `SORA_EDU_STATIC=1`, since whoever reads them has no kernel yet.
+    """
+    if os.environ.get("SORA_EDU_STATIC", "") not in ("", "0") or find_spec("anywidget") is None:
+        return False
+    return hasattr(get_ipython(), "kernel")
+
+
+def show_widget(widget, fallback: dict[str, str], alt: str = "") -> None:
+    """Display a widget, with what stands for it where no kernel runs, as one output.
+
+    Args:
+        widget: a Jupyter widget.
+        fallback: the same as MIME type -> data, such as `{"text/html": …, "text/plain": …}`.
+        alt: alt text of the fallback if it is a picture.
+    """
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    bundle = {"application/vnd.jupyter.widget-view+json": view} | fallback
+    display(bundle, raw=True, metadata={"image/png": {"alt": alt}} if alt else {})
+
+
 def _check_alt(alt: str) -> None:
     if not isinstance(alt, str) or not alt.strip():
         raise ValueError(f"alt={alt!r}; say in words what the picture shows")
 
 
-def _send(png: bytes, alt: str) -> None:
-    # The alt text stands in for the picture where only text is shown, and survives nbconvert as <img alt>.
+def send(png: bytes, alt: str) -> None:
+    """Display a PNG with its alt text, which also stands for the picture where only text is shown."""
     bundle = {"image/png": base64.b64encode(png).decode(), "text/plain": alt}
     display(bundle, raw=True, metadata={"image/png": {"alt": alt}})
 
@@ -318,14 +355,10 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _enlarge(frames: np.ndarray, scale: int | None, at_least: int) -> np.ndarray:
-    if scale is None:
-        scale = max(1, -(-at_least // frames.shape[1]))
-    if scale < 1:
-        raise ValueError(f"scale={scale}; give a whole number of at least 1")
-    return frames.repeat(scale, axis=1).repeat(scale, axis=2)
+    return enlarge(frames, max(1, -(-at_least // frames.shape[1])) if scale is None else scale)
 
 
-def _page(videos, captions, columns: int, index: int) -> Image.Image:
+def _page(videos, captions, columns: int, index: int) -> np.ndarray:
     """Frame `index` of every clip, laid out in a grid with the captions above."""
     cell_w, cell_h = max(v.shape[2] for v in videos), max(v.shape[1] for v in videos)
     font = _font(16)
@@ -341,18 +374,4 @@ def _page(videos, captions, columns: int, index: int) -> Image.Image:
         for line_number, line in enumerate(lines):
             pen.text((x, y + 20 * line_number), line, fill=PALETTE["ink"], font=font)
         page.paste(Image.fromarray(frames[min(index, len(frames) - 1)]), (x, y + band))
-    return page
-
-
-def _png(page: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    page.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def _apng(pages: list[Image.Image], fps: int | float) -> bytes:
-    if len(pages) == 1:
-        return _png(pages[0])
-    buffer, wait = io.BytesIO(), 1000 / fps
-    pages[0].save(buffer, "PNG", save_all=True, append_images=pages[1:], duration=wait, loop=0, optimize=True)
-    return buffer.getvalue()
+    return np.asarray(page)

@@ -11,7 +11,6 @@ and has an answer of its own:
 
 import html
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 from IPython.display import display
 
 from sora_edu.assets import data_path
+from sora_edu.teach.figures import live, show_widget
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Question:
     """Two or more choices in the order in which they are shown."""
 
 
-def quiz(chapter: str):
+def quiz(chapter: str) -> None:
     """Show the quiz of a chapter, for example `quiz("02")`.
 
     With a running kernel and anywidget this is a widget: choose with the mouse or with Tab, the arrow keys
@@ -57,28 +57,11 @@ def quiz(chapter: str):
         ValueError: the file does not follow the schema.
     """
     questions = load_quiz(data_path("quizzes", f"{chapter}.json"))
-    widget = _widget(questions) if live() else None
-    page = as_html(questions)
-    bundle = {"text/html": page, "text/plain": f"Quiz {chapter}: {len(questions)} questions"}
-    if widget is not None:
-        bundle["application/vnd.jupyter.widget-view+json"] = {
-            "version_major": 2,
-            "version_minor": 0,
-            "model_id": widget.model_id,
-        }
-    display(bundle, raw=True)
-
-
-def live() -> bool:
-    """True where widgets can work: a Jupyter kernel, anywidget installed, and `SORA_EDU_STATIC` not set."""
-    if os.environ.get("SORA_EDU_STATIC", "") not in ("", "0"):
-        return False
-    try:
-        import anywidget  # noqa: F401
-        from IPython import get_ipython
-    except ImportError:
-        return False
-    return hasattr(get_ipython(), "kernel")
+    fallback = {"text/html": as_html(questions), "text/plain": f"Quiz {chapter}: {len(questions)} questions"}
+    if live():
+        show_widget(_widget(questions), fallback)
+    else:
+        display(fallback, raw=True)
 
 
 def load_quiz(path: Path) -> tuple[Question, ...]:

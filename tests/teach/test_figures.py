@@ -91,10 +91,10 @@ def test_frames_of_accepts_arrays_tensors_and_clips(wrap):
 
 
 def test_frames_of_maps_minus_one_to_black_and_one_to_white():
-    video = torch.linspace(-1, 1, 3).expand(1, 2, 4, 3)
+    video = torch.linspace(-1, 1, 3).expand(3, 2, 4, 3)
     frames = figures.frames_of(video)
     assert frames.shape == (2, 4, 3, 3)
-    assert frames[0, 0, :, 0].tolist() == [0, 128, 255]
+    assert frames[1, 3, :, 2].tolist() == [0, 128, 255]
 
 
 @pytest.mark.parametrize("bad", [np.zeros((4, 4)), np.zeros((2, 5, 8, 8)), np.zeros((2, 8, 8, 4), np.uint8)])
@@ -185,3 +185,14 @@ def test_map_boxes_do_not_overlap_unless_one_frames_the_other():
             down = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
             overlap = across > 0 and down > 0
             assert not overlap or (b.frame and across == a.width and down == a.height)
+
+
+def test_widgets_are_live_in_a_kernel_and_can_be_switched_off(monkeypatch):
+    monkeypatch.delenv("SORA_EDU_STATIC", raising=False)
+    assert not figures.live()
+    monkeypatch.setattr(figures, "get_ipython", lambda: SimpleNamespace(kernel=object()))
+    assert figures.live()
+    monkeypatch.setenv("SORA_EDU_STATIC", "1")
+    assert not figures.live()
+    monkeypatch.setenv("SORA_EDU_STATIC", "0")
+    assert figures.live()

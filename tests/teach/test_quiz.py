@@ -5,10 +5,9 @@ import json
 import re
 
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
 
 from sora_edu.assets import data_path
-from sora_edu.teach.quiz import as_html, live, load_quiz, quiz
+from sora_edu.teach.quiz import as_html, load_quiz, quiz
 
 # `sora_edu.teach.quiz` as an attribute is the function that notebooks use.
 quiz_module = importlib.import_module("sora_edu.teach.quiz")
@@ -110,20 +109,6 @@ def test_quiz_shows_html_where_no_kernel_runs(monkeypatch, tmp_path):
     quiz("77")
     assert set(shown[0]) == {"text/html", "text/plain"}
     assert shown[0]["text/plain"] == "Quiz 77: 1 questions"
-
-
-class _Shell:
-    kernel = object()
-
-
-def test_live_needs_a_kernel_and_can_be_switched_off(monkeypatch):
-    monkeypatch.delenv("SORA_EDU_STATIC", raising=False)
-    assert not live()
-    monkeypatch.setattr(InteractiveShell, "initialized", classmethod(lambda cls: True))
-    monkeypatch.setattr(InteractiveShell, "instance", classmethod(lambda cls: _Shell()))
-    assert live()
-    monkeypatch.setenv("SORA_EDU_STATIC", "1")
-    assert not live()
 
 
 def test_widget_carries_the_questions_without_the_misconception_ids(tmp_path):
