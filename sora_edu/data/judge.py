@@ -1,0 +1,628 @@
+"""The judge: reads from pixels alone what a clip of the toy world shows, and refuses what is no such clip.
+
+It works by analysis, not by learning: it has seen no generator's output and does not know the prompt.
+
+1. Backgrounds are grey and things are saturated. Taking the grey out of a pixel leaves the thing's
+   colour times the share of the pixel that it covers, whatever lies behind: colour and coverage at once.
+2. A thing's centre of mass and spread give its place and scale in each frame. Seen from there, in polar
+   coordinates, all frames of one thing look alike, except that a spinning thing turns at a steady rate.
+   Their mean is compared with every shape and with every handwritten digit.
+3. Each motion is a law. The law that fits the whole track best is the motion.
+4. The backdrop's texture is fitted under every camera.
+
+What fits no hypothesis well is malformed, and the reading says why.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Complex, Float
+from scipy import ndimage, stats
+from torch import Tensor
+from tqdm import tqdm
+
+from sora_edu.data.render import FPS, RESTITUTION, TEMPLATE_EXTENT, _fall, _handwriting, template
+from sora_edu.data.scene import CANNOT_SPIN, COLOURS, DIGITS, SHAPES, SIZES, Scene, Thing
+from sora_edu.data.world import SPLITS, evaluation_set, render
+
+# -------------------------------------------------------------------------------------------- settings
+
+# Chroma is what is left of a colour when its grey is taken out: a point in the plane across (1, 1, 1).
+CHROMA = np.array([[2, -1, -1], [0, math.sqrt(3), -math.sqrt(3)]]).T / math.sqrt(6)
+PALETTE = np.array(list(COLOURS.values())) @ CHROMA
+COLOUR_TOLERANCE = 0.15  # half the distance between the nearest two palette colours, which is 0.32
+SMALLEST_AREA = 0.003  # of a thing's fully covered part, in squared heights: a shrunken digit 1 has more
+
+RINGS = (np.arange(14) + 0.5) * (2.3 / 14)  # radii of the polar grid, in radii of gyration
+ANGLES = 64
+BLURS = (0.05, 0.09, 0.15, 0.25, 0.4)  # of the bank's shapes, in radii of gyration
+PIXEL_BLUR = 0.7  # pixels: the ramp at an outline, the resampling and some softness of a decoder
+
+SPIN_RATES = np.radians(np.arange(60, 161, 4))  # the world's are 80 to 130 degrees per second
+ORBIT_RATES = 2 * math.pi * np.arange(0.40, 0.66, 0.02)  # the world's are 0.49 to 0.55 turns per second
+
+
+# -------------------------------------------------------------------------------------------- readings
+
+
+@dataclass(frozen=True)
+class Track:
+    """One thing that was read: what it is, and where it is in each frame."""
+
+    thing: Thing
+    """Its shape, colour, size and motion (None where one frame cannot tell)."""
+    x: Float[np.ndarray, " t"]
+    """Centre, in heights from the left edge."""
+    y: Float[np.ndarray, " t"]
+    """Centre, in heights from the top edge."""
+    radius: Float[np.ndarray, " t"]
+    """In heights."""
+    angle: Float[np.ndarray, " t"]
+    """Clockwise turn, in radians."""
+    visible: Bool[np.ndarray, " t"]
+    """False where another thing touches or hides it; the track is interpolated there."""
+    confidence: float
+    """How well the shape agrees with its template over all frames: 1 is perfect."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the judge read in a clip."""
+
+    malformed: bool
+    """True when the clip is none of this world."""
+    reason: str | None = None
+    """Why it is malformed."""
+    things: tuple[Track, ...] = ()
+    """The things that were read, the largest first."""
+    background: str | None = None
+    """One of `BACKGROUNDS`."""
+    camera: str | None = None
+    """One of `CAMERAS`."""
+    relation: str | None = None
+    """For two things, one of `RELATIONS`, from the first to the second."""
+
+    @property
+    def scene(self) -> Scene | None:
+        """What was read, as a scene; None when malformed."""
+        if self.malformed:
+            return None
+        return Scene(tuple(t.thing for t in self.things), self.background, self.camera, self.relation)
+
+    def matches(self, scene: Scene) -> bool:
+        """True when the clip is well formed and all that `scene` names is read so; None is not named.
+
+        Two things are matched by colour, and the relation is turned around where their order differs.
+        """
+        return not self.malformed and all(self.compare(scene).values())
+
+    def compare(self, scene: Scene) -> dict[str, bool]:
+        """For each attribute that `scene` names, whether it is read so (for all things at once)."""
+        if self.malformed or len(self.things) != len(scene.things):
+            return dict.fromkeys(_named(scene), False)
+        mine, swapped = _pair(tuple(t.thing for t in self.things), scene.things)
+        relation = SWAPPED.get(self.relation, self.relation) if swapped else self.relation
+        right = {
+            name: all(
+                getattr(a, name) in (None, getattr(b, name)) for a, b in zip(scene.things, mine, strict=True)
+            )
+            for name in ("colour", "shape", "size", "motion")
+        }
+        right["background"] = scene.background in (None, self.background)
+        right["camera"] = scene.camera in (None, self.camera)
+        right["relation"] = scene.relation in (None, relation)
+        return {name: right[name] for name in _named(scene)}
+
+    def __str__(self) -> str:
+        if self.malformed:
+            return f"malformed: {self.reason}"
+        told = [" ".join(filter(None, vars(track.thing).values())) for track in self.things]
+        join = f" [{self.relation}] " if len(told) == 2 else ""
+        return f"{join.join(told)}; {self.background} background, camera {self.camera}"
+
+
+SWAPPED = {"in front of": "behind", "behind": "in front of"}
+
+
+def _named(scene: Scene) -> list[str]:
+    named = [n for n in ("colour", "shape", "size", "motion") if any(getattr(t, n) for t in scene.things)]
+    return named + [n for n in ("background", "camera", "relation") if getattr(scene, n)]
+
+
+def _pair(mine: tuple[Thing, ...], asked: tuple[Thing, ...]) -> tuple[tuple[Thing, ...], bool]:
+    """My things in the order of those asked for, and whether that order is the other one."""
+    if len(mine) == 2:
+        straight, crossed = (
+            sum(a.colour == b.colour for a, b in zip(asked, order, strict=True))
+            for order in (mine, mine[::-1])
+        )
+        if crossed > straight:
+            return mine[::-1], True
+    return mine, False
+
+
+class _Malformed(Exception):
+    """Raised inside the judge with the reason why a clip is refused."""
+
+
+# ------------------------------------------------------------------------------ colours and coverage
+
+
+def _colours_present(chroma: Float[np.ndarray, "t h w 2"]) -> list[int]:
+    """Indices of the palette colours that cover whole pixels, the most frequent first."""
+    frames, height = chroma.shape[:2]
+    strong = chroma[np.hypot(chroma[..., 0], chroma[..., 1]) > 0.2]
+    distance = np.linalg.norm(strong[:, None] - PALETTE, axis=-1)
+    nearest = distance.argmin(1)[distance.min(1) < COLOUR_TOLERANCE]
+    area = np.bincount(nearest, minlength=len(PALETTE)) / (frames * height**2)
+    present = [i for i in np.argsort(-area) if area[i] > max(SMALLEST_AREA, 0.1 * area.max())]
+    return present
+
+
+def _coverages(chroma: Float[np.ndarray, "t h w 2"], colours: list[int]) -> list[Float[np.ndarray, "t h w"]]:
+    """How much of each pixel each colour covers: chroma is linear in coverage, whatever grey lies behind.
+
+    With two colours each pixel belongs to the one whose multiple is nearer.
+    """
+    cover = [np.clip(chroma @ PALETTE[i] / (PALETTE[i] @ PALETTE[i]), 0, 1.2) for i in colours]
+    if len(colours) == 2:
+        first, second = (
+            ((chroma - c[..., None] * PALETTE[i]) ** 2).sum(-1) for i, c in zip(colours, cover, strict=True)
+        )
+        mine = first <= second
+        cover = [cover[0] * mine, cover[1] * ~mine]
+    return cover
+
+
+def _clean(cover: Float[np.ndarray, "t h w"]) -> Float[np.ndarray, "t h w"]:
+    """Coverage near the thing itself: specks and the noise of the backdrop are put to zero."""
+    flat = np.zeros((3, 3, 3), bool)
+    flat[1] = True  # neighbours within a frame, never across frames
+    labels, count = ndimage.label(cover > 0.35, structure=flat)
+    if not count:
+        return np.zeros_like(cover)
+    area = np.bincount(labels.ravel(), minlength=count + 1).astype(float)
+    area[0] = 0
+    frame_of = np.zeros(count + 1, int)
+    for frame in range(len(cover)):
+        frame_of[np.unique(labels[frame])] = frame
+    total = np.bincount(frame_of, weights=area, minlength=len(cover))
+    keep = area >= np.maximum(3, 0.06 * total[frame_of])
+    keep[0] = False
+    near = ndimage.binary_dilation(keep[labels], structure=flat, iterations=2)
+    return cover * near
+
+
+# --------------------------------------------------------------------------------- place, scale, shape
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Area (pixels), centre and radius of gyration (pixels) of a coverage, frame by frame."""
+
+    area: Float[np.ndarray, " t"]
+    x: Float[np.ndarray, " t"]
+    y: Float[np.ndarray, " t"]
+    gyration: Float[np.ndarray, " t"]
+
+
+def _moments(cover: Float[np.ndarray, "t h w"]) -> _Moments:
+    rows, columns = np.arange(cover.shape[1]) + 0.5, np.arange(cover.shape[2]) + 0.5
+    across, down = cover.sum(1), cover.sum(2)
+    area = np.maximum(across.sum(1), 1e-6)
+    x, y = across @ columns / area, down @ rows / area
+    square = across @ columns**2 / area - x**2 + down @ rows**2 / area - y**2
+    return _Moments(area, x, y, np.sqrt(np.maximum(square, 0.25)))
+
+
+def _polar(cover, moments: _Moments) -> Float[np.ndarray, "t r a"]:
+    """The coverage around its centre of mass, rings in radii of gyration, angles clockwise from the right."""
+    angle = np.arange(ANGLES) * (2 * math.pi / ANGLES)
+    reach = moments.gyration[:, None, None] * RINGS[None, :, None]
+    x = moments.x[:, None, None] + reach * np.cos(angle) - 0.5
+    y = moments.y[:, None, None] + reach * np.sin(angle) - 0.5
+    frame = np.broadcast_to(np.arange(len(cover))[:, None, None], x.shape)
+    return _bilinear(cover, frame, y, x)
+
+
+def _bilinear(images, frame, y, x):
+    """Samples images at points (row y, column x); outside is zero."""
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
+    y = np.clip(y + 1, 0, padded.shape[1] - 1.001)
+    x = np.clip(x + 1, 0, padded.shape[2] - 1.001)
+    row, column = y.astype(int), x.astype(int)
+    fy, fx = y - row, x - column
+    top = padded[frame, row, column] * (1 - fx) + padded[frame, row, column + 1] * fx
+    bottom = padded[frame, row + 1, column] * (1 - fx) + padded[frame, row + 1, column + 1] * fx
+    return top * (1 - fy) + bottom * fy
+
+
+@dataclass(frozen=True)
+class _Bank:
+    """Every shape and every handwritten digit as the judge sees them, at one blur; `m` of them."""
+
+    names: np.ndarray
+    """Name of each entry."""
+    spectrum: Complex[np.ndarray, "m r k"]
+    """Fourier transform over the angle of the polar picture, weighted and of unit norm."""
+    gyration: Float[np.ndarray, " m"]
+    """Radius of gyration of the blurred entry, in radii."""
+    centre: Float[np.ndarray, "m 2"]
+    """Centre of mass (x, y), in radii from the centre."""
+
+
+# Weights that make a dot product of spectra that of the pictures: area grows with the ring's radius,
+# and each frequency but the first and last stands for two.
+WEIGHTS = np.sqrt(RINGS[:, None] * np.r_[1, np.full(ANGLES // 2 - 1, 2), 1] / ANGLES)
+
+
+def _spectrum(polar: Float[np.ndarray, "t r a"]) -> Complex[np.ndarray, "t r k"]:
+    return np.fft.rfft(polar, axis=-1) * WEIGHTS
+
+
+@lru_cache(maxsize=1)
+def _rasters() -> tuple[np.ndarray, Float[np.ndarray, "m s s"]]:
+    """Names and coverages of the six shapes and of all handwritten digits, on a template's square."""
+    names, images = list(SHAPES), [(template(shape)[0].numpy() < 0).astype(np.float32) for shape in SHAPES]
+    for digit in DIGITS:
+        for writing in range(len(_handwriting()[digit])):
+            names.append(digit)
+            images.append((template(digit, writing)[0].numpy() < 0).astype(np.float32))
+    return np.array(names), np.stack(images)
+
+
+@lru_cache(maxsize=len(BLURS))
+def _bank(blur: float) -> _Bank:
+    names, images = _rasters()
+    pixel = 2 * TEMPLATE_EXTENT / images.shape[-1]
+    pad = images.shape[-1] // 3  # room for the blur to spread
+    images = np.pad(images, ((0, 0), (pad, pad), (pad, pad)))
+    sharp = _moments(images)
+    sigma = blur * float(sharp.gyration.mean())
+    images = ndimage.gaussian_filter(images, (0, sigma, sigma), truncate=3)
+    moments = _moments(images)
+    spectrum = _spectrum(_polar(images, moments))
+    spectrum /= np.sqrt((np.abs(spectrum) ** 2).sum((1, 2), keepdims=True))
+    middle = images.shape[-1] / 2
+    centre = np.stack([moments.x - middle, moments.y - middle], -1) * pixel
+    return _Bank(names, spectrum.astype(np.complex64), moments.gyration * pixel, centre)
+
+
+@dataclass(frozen=True)
+class _Match:
+    """The bank entry that fits all frames of a thing best."""
+
+    shape: str
+    score: float
+    rate: float
+    """Turn in radians per second; 0 when it does not spin."""
+    phase: float
+    """Angle in the first frame, in radians."""
+    gyration: float
+    centre: np.ndarray
+    agreement: Float[np.ndarray, " t"]
+    """Correlation of each single frame with the entry."""
+
+
+def _spin_rate(spectrum: Complex[np.ndarray, "t r k"], times) -> float:
+    """The steady turn that makes all frames most alike."""
+    rates = np.r_[-SPIN_RATES[::-1], SPIN_RATES]
+    turn = np.exp(1j * rates[:, None, None] * times[None, :, None] * np.arange(spectrum.shape[-1]))
+    still = np.einsum("ntk,trk->nrk", turn, spectrum, optimize=True)
+    return float(rates[(np.abs(still) ** 2).sum((1, 2)).argmax()])
+
+
+def _match(spectrum: Complex[np.ndarray, "t r k"], times, bank: _Bank, may_spin: bool) -> _Match:
+    """Compares the frames, jointly, with every entry: upright, and turning at the best steady rate."""
+    energy = math.sqrt((np.abs(spectrum) ** 2).sum() / len(times))
+    upright = np.einsum("rk,mrk->m", spectrum.mean(0).conj(), bank.spectrum, optimize=True).real / energy
+    best = int(upright.argmax())
+    score, rate, phase = float(upright[best]), 0.0, 0.0
+    if may_spin:
+        turning = _spin_rate(spectrum, times) if len(times) > 1 else 0.0
+        frequency = np.arange(spectrum.shape[-1])
+        still = (spectrum * np.exp(1j * turning * times[:, None, None] * frequency)).mean(0)
+        product = np.einsum("rk,mrk->mk", still, bank.spectrum.conj(), optimize=True)
+        # The weights already count each middle frequency twice, and irfft would count it twice again.
+        product = product / np.r_[1, np.full(ANGLES // 2 - 1, 2), 1]
+        turned = np.fft.irfft(product, n=ANGLES, axis=-1) * ANGLES / energy
+        turned[np.isin(bank.names, CANNOT_SPIN)] = 0
+        entry, bin_ = np.unravel_index(turned.argmax(), turned.shape)
+        if turned[entry, bin_] > score + 0.01:
+            best, score = int(entry), float(turned[entry, bin_])
+            rate, phase = turning, 2 * math.pi * bin_ / ANGLES
+    angle = phase + rate * times
+    template_ = bank.spectrum[best] * np.exp(-1j * angle[:, None, None] * np.arange(spectrum.shape[-1]))
+    norm = np.sqrt((np.abs(spectrum) ** 2).sum((1, 2))) + 1e-9
+    agreement = (spectrum * template_.conj()).real.sum((1, 2)) / norm
+    shape = str(bank.names[best])
+    return _Match(shape, score, rate, phase, bank.gyration[best], bank.centre[best], agreement)
+
+
+# ---------------------------------------------------------------------------------------------- motion
+
+
+@lru_cache(maxsize=32)
+def _falls(frames: int, restitution: float) -> tuple[np.ndarray, np.ndarray]:
+    """Heights above the floor (`m t`) of many falls, and the time (`m t`) for which each drifts sideways."""
+    t = np.arange(frames) / FPS
+    throws = np.arange(-0.14, 0.25, 0.02) if restitution == 0 else np.arange(0.0, 0.25, 0.025)
+    drops = np.arange(0.06, 0.85, 0.02)
+    heights = np.stack([_fall(t, throw, drop, restitution) for throw in throws for drop in drops])
+    if restitution > 0:
+        return heights, np.broadcast_to(t, heights.shape)
+    landed = heights <= 0
+    rest = np.where(landed.any(1), t[landed.argmax(1)], t[-1])
+    return heights, np.minimum(t, rest[:, None])
+
+
+def _linear_miss(values, basis, weight):
+    """Sum of squares that `offset + slope * basis` leaves of values, and the slope, for each row of basis."""
+    total = weight.sum()
+    v = values - (values * weight).sum(-1, keepdims=True) / total
+    b = basis - (basis * weight).sum(-1, keepdims=True) / total
+    variance = (weight * b * b).sum(-1) + 1e-9
+    slope = (weight * b * v).sum(-1) / variance
+    return (weight * v * v).sum(-1) - slope**2 * variance, slope
+
+
+def _spread(values, weight):
+    mean = (values * weight).sum(-1, keepdims=True) / weight.sum()
+    return (weight * (values - mean) ** 2).sum(-1)
+
+
+PLACE_ERROR = 0.008  # heights: how exactly a centre is read
+SCALE_ERROR = 0.03  # relative
+
+
+def _motion(x, y, radius, rate, weight) -> tuple[str, float, float]:
+    """The motion whose law fits best, and what it leaves (rms) of the place in heights and of the scale."""
+    frames = len(x)
+    t = np.arange(frames) / FPS
+    relative = radius / ((radius * weight).sum() / weight.sum())
+    x_line, x_speed = _linear_miss(x, t, weight)
+    y_line, y_speed = _linear_miss(y, t, weight)
+    r_line, r_speed = _linear_miss(relative, t, weight)
+    x_still, y_still, r_still = _spread(x, weight), _spread(y, weight), _spread(relative, weight)
+
+    heights, drift = _falls(frames, 0.0)
+    fall = (_spread(y + heights, weight) + _linear_miss(x, drift, weight)[0]).min()
+    heights, drift = _falls(frames, RESTITUTION)
+    bounce = (_spread(y + heights, weight) + x_line).min()
+    laws = {  # squared misses of place and of scale, and the number of free numbers beyond standing still
+        "moves left" if x_speed < 0 else "moves right": (x_line + y_still, r_still, 1),
+        "moves up" if y_speed < 0 else "moves down": (x_still + y_line, r_still, 1),
+        "falls": (fall, r_still, 3),
+        "bounces": (bounce, r_still, 3),
+        "orbits": (_orbit_miss(x, y, t, weight), r_still, 4),
+        "grows" if r_speed > 0 else "shrinks": (x_still + y_still, r_line, 1),
+        "spins" if rate else "stands still": (x_still + y_still, r_still, 0),
+    }
+
+    def cost(law):
+        place, scale, free = laws[law]
+        return place / PLACE_ERROR**2 + scale / SCALE_ERROR**2 + 4 * free
+
+    best = min(laws, key=cost)
+    place, scale, _ = laws[best]
+    return best, math.sqrt(max(place, 0) / weight.sum()), math.sqrt(max(scale, 0) / weight.sum())
+
+
+def _orbit_miss(x, y, t, weight) -> float:
+    """What the best circle at a steady rate leaves: z = centre + radius exp(i rate t), all complex."""
+    z = (x + 1j * y) * np.sqrt(weight)
+    rates = np.r_[-ORBIT_RATES, ORBIT_RATES]
+    wheel = np.exp(1j * rates[:, None] * t) * np.sqrt(weight)
+    basis = np.stack([np.broadcast_to(np.sqrt(weight) + 0j, wheel.shape), wheel], -1)
+    gram = basis.conj().swapaxes(1, 2) @ basis + 1e-9 * np.eye(2)
+    found = np.linalg.solve(gram, basis.conj().swapaxes(1, 2) @ z[:, None])[..., 0]
+    miss = (np.abs(z - (basis @ found[..., None])[..., 0]) ** 2).sum(1)
+    size = np.abs(found[:, 1])
+    return float(np.where((size > 0.06) & (size < 0.26), miss, np.inf).min())
+
+
+# ------------------------------------------------------------------------------ backdrop and camera
+
+
+@lru_cache(maxsize=8)
+def _backdrops(frames: int, height: int, width: int):
+    """Hypotheses (camera, texture, how far it moved) and orthogonal waves on a thinned grid of pixels."""
+    step = max(1, height // 24)
+    picked = np.unique(np.linspace(0, frames - 1, min(frames, 7)).round().astype(int))
+    t = picked / FPS
+    centre = width / height / 2
+    x = ((np.arange(0, width, step) + 0.5) / height - centre)[None, None, :]
+    y = ((np.arange(0, height, step) + 0.5) / height - 0.5)[None, :, None]
+    cameras = [("still", 0.0, 0.0)]
+    if frames > 1:
+        pans = np.arange(0.05, 0.15, 0.01)  # the world's are 0.08 to 0.12 heights per second
+        zooms = np.arange(min(0.08, 0.6 * math.log(1.4) / t[-1]), 0.2, 0.01)  # 0.11 to 0.17
+        cameras += [("pans left", -v, 0.0) for v in pans] + [("pans right", v, 0.0) for v in pans]
+        cameras += [("zooms in", 0.0, v) for v in zooms] + [("zooms out", 0.0, -v) for v in zooms]
+    waves = []
+    for _, pan, rate in cameras:
+        zoom = np.exp(rate * t)[:, None, None]
+        u = 4 * math.pi * (x / zoom + centre + pan * t[:, None, None])
+        v = 4 * math.pi * (y / zoom + 0.5)
+        u, v = np.broadcast_arrays(u, v)
+        wave = [np.ones_like(u), np.sin(u + v), np.cos(u + v), np.sin(u - v), np.cos(u - v)]
+        waves.append(np.stack(wave).reshape(5, -1))
+    return cameras, np.stack(waves).astype(np.float32), picked, step
+
+
+def _backdrop(grey: Float[np.ndarray, "t h w"], covered: Float[np.ndarray, "t h w"]) -> tuple:
+    """Background, and camera as (kind, pan speed, zoom rate), from the grey that no thing covers."""
+    cameras, waves, picked, step = _backdrops(*grey.shape)
+    seen = ndimage.maximum_filter(covered[picked], (0, 5, 5))[:, ::step, ::step].ravel() < 0.08
+    values = grey[picked][:, ::step, ::step].ravel()[seen]
+    if len(values) < 50:
+        raise _Malformed("no background can be seen")
+    level, spread = float(np.median(values)), float(values.std())
+    if spread < 0.04:
+        for name, grey_level in (("dark", 0.1), ("light", 0.9)):
+            if abs(level - grey_level) < 0.12:
+                return name, ("still", 0.0, 0.0)
+        raise _Malformed(f"the background's grey {level:.2f} is neither dark, light nor textured")
+    waves = waves[:, :, seen]
+    values = values - values.mean()
+    gram = waves @ waves.swapaxes(1, 2) + 1e-3 * np.eye(5, dtype=np.float32)
+    product = waves @ values
+    found = np.linalg.solve(gram, product[..., None])[..., 0]
+    explained = (product * found).sum(1) / (values @ values)
+    best = int(explained.argmax())
+    if explained[best] < 0.5:
+        raise _Malformed("the background is no known texture under a known camera")
+    # Stripes are one wave, along the diagonal; a checkered pattern is two equal ones, across each other.
+    along, across = np.hypot(found[best, 1], found[best, 2]), np.hypot(found[best, 3], found[best, 4])
+    return "checkered" if across > 0.5 * along else "striped", cameras[best]
+
+
+# ------------------------------------------------------------------------------------------ the judge
+
+
+def _read_thing(colour: int, cover: Float[np.ndarray, "t h w"], camera: tuple[str, float, float]) -> Track:
+    frames, height, width = cover.shape
+    times = np.arange(frames) / FPS
+    _, speed, zoom_rate = camera
+    zoom = np.exp(zoom_rate * times)
+    cover = _clean(cover)
+    moments = _moments(cover)
+    visible = moments.area > 6
+    if visible.sum() < frames:
+        raise _Malformed("a thing is missing in some frames")
+    spectrum = _spectrum(_polar(cover, moments))
+    relative_blur = PIXEL_BLUR / float(np.median(moments.gyration))
+    blur = min(BLURS, key=lambda b: abs(math.log(b / relative_blur)))
+    steady = np.ptp(np.log(moments.gyration / zoom)) < 0.3  # what spins does not grow
+    match = _match(spectrum, times, _bank(blur), may_spin=steady)
+    if match.score < 0.9:
+        raise _Malformed(f"the {list(COLOURS)[colour]} thing has no known shape, or not one shape throughout")
+    if match.score < 0.9:
+        raise _Malformed(f"the {list(COLOURS)[colour]} thing has no known shape, or not one shape throughout")
+    radius = moments.gyration / match.gyration / height
+    angle = match.phase + match.rate * times
+    cos, sin = np.cos(angle), np.sin(angle)
+    dx, dy = match.centre
+    x = moments.x / height - radius * (cos * dx - sin * dy)
+    y = moments.y / height - radius * (sin * dx + cos * dy)
+    motion, start = None, float(radius[0])
+    if frames > 1:
+        centre = 0.5 * width / height
+        in_world = (x - centre) / zoom + centre + speed * times, (y - 0.5) / zoom + 0.5, radius / zoom
+        motion, place_miss, scale_miss = _motion(*in_world, match.rate, np.ones(frames))
+        if place_miss > 0.03 or scale_miss > 0.12:
+            raise _Malformed(f"the path of the {list(COLOURS)[colour]} thing follows no law")
+    size = min(SIZES, key=lambda name: abs(math.log(SIZES[name] / start)))
+    if match.shape in CANNOT_SPIN and motion == "spins":
+        motion = "stands still"
+    thing = Thing(match.shape, list(COLOURS)[colour], size, motion)
+    return Track(thing, x, y, radius, angle, visible, match.score)
+
+
+def _read(clip: Float[Tensor, "c t h w"]) -> Reading:
+    pixels = (clip.detach().float().cpu().numpy().transpose(1, 2, 3, 0) + 1) / 2
+    chroma = pixels @ CHROMA
+    colours = _colours_present(chroma)
+    if not colours:
+        raise _Malformed("nothing has a colour of this world")
+    if len(colours) > 2:
+        raise _Malformed("more than two colours")
+    cover = _coverages(chroma, colours)
+    background, camera = _backdrop(pixels.mean(-1), sum(cover))
+    things = tuple(_read_thing(i, c, camera) for i, c in zip(colours, cover, strict=True))
+    return Reading(False, None, things, background, camera[0], "apart" if len(things) == 2 else None)
+
+
+def judge(clip: Float[Tensor, "3 t h w"]) -> Reading:
+    """Reads one clip, pixels in [-1, 1], of any size from 32x32 and any length.
+
+    One frame shows no motion and no moving camera: these are read as None and "still".
+    Raises `ValueError` for a clip of another shape or with values that are not finite.
+    """
+    if clip.ndim != 4 or clip.shape[0] != 3 or min(clip.shape[1:]) < 1 or min(clip.shape[2:]) < 32:
+        raise ValueError(
+            f"clip has shape {tuple(clip.shape)}; it must be (3, frames, height, width), from 32x32 on"
+        )
+    if not torch.isfinite(clip).all():
+        raise ValueError("clip holds values that are not finite; the judge reads pixels in [-1, 1]")
+    try:
+        return _read(clip)
+    except _Malformed as problem:
+        return Reading(True, str(problem))
+
+
+def judge_batch(clips: Float[Tensor, "b 3 t h w"]) -> list[Reading]:
+    """`judge` for each clip."""
+    return [judge(clip) for clip in clips]
+
+
+# ---------------------------------------------------------------------------- the judge's own accuracy
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many of how many, as a figure with its uncertainty."""
+
+    right: int
+    """How many."""
+    n: int
+    """Of how many."""
+
+    @property
+    def value(self) -> float:
+        """The share itself."""
+        return self.right / self.n
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """The exact binomial 95 % interval (Clopper and Pearson, 1934)."""
+        low = stats.beta.ppf(0.025, self.right, self.n - self.right + 1) if self.right else 0.0
+        high = stats.beta.ppf(0.975, self.right + 1, self.n - self.right) if self.right < self.n else 1.0
+        return float(low), float(high)
+
+    def __str__(self) -> str:
+        low, high = self.ci95
+        return f"{100 * self.value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def measure(
+    n: int,
+    seed: int = 0,
+    split: str = "seen",
+    degrade: Callable[[Tensor], Tensor] | None = None,
+    frames: int = 17,
+    height: int = 64,
+    width: int = 64,
+) -> dict[str, Share]:
+    """The judge's accuracy on `n` rendered clips whose truth is known, for each attribute and jointly.
+
+    Everything in the scene counts, not only what a prompt would name. `degrade`, where given, maps a clip
+    to a worse one before it is judged, such as an autoencoder's round trip.
+    """
+    right: Counter = Counter()
+    asked: Counter = Counter()
+    for entry in tqdm(evaluation_set(split, n, seed), desc=f"judging {split}", leave=False, disable=None):
+        clip = render(entry.scene, frames, height, width)
+        compared = judge(degrade(clip) if degrade else clip).compare(entry.scene)
+        compared["joint"] = all(compared.values())
+        right.update({name: int(value) for name, value in compared.items()})
+        asked.update(compared.keys())
+    return {name: Share(right[name], asked[name]) for name in asked}
+
+
+def main(n: int = 256, seed: int = 0, frames: int = 17, height: int = 64, width: int = 64):
+    """Prints the judge's accuracy on clean renders of every split."""
+    for split in SPLITS:
+        accuracy = measure(n, seed, split, None, frames, height, width)
+        print(f"{split} ({n} clips): " + ", ".join(f"{name} {share}" for name, share in accuracy.items()))
+
+
+if __name__ == "__main__":
+    import tyro
+
+    tyro.cli(main)
