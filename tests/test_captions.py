@@ -214,6 +214,7 @@ SQUARE = Thing("square", "green", None, "falls")
         ("bounces", Scene((Thing(motion="bounces"),))),
         ("a tiny violet ball", Scene((Thing("circle", "purple", "small"),))),
         ("a red handwritten 7", Scene((Thing("7", "red"),))),
+        ("1 red star & 1 blue ring", Scene((Thing("star", "red"), Thing("ring", "blue")), relation="apart")),
         ("a red one", Scene((Thing("1", "red"),))),
         ("a 3 doesn't move", Scene((Thing("3", motion="stands still"),))),
         ("a circle circles around", Scene((Thing("circle", motion="orbits"),))),
@@ -284,7 +285,10 @@ def test_an_empty_prompt_is_told_what_would_work(text):
         ("a star falls and bounces", "one motion, not both 'falls' and 'bounces'", None),
         ("a star moves", "'moves' has no meaning", None),
         ("a star that does not fall", "'does' has no meaning", None),
-        ("a dark red star", "describe a background", "a small red star bounces"),
+        ("a dark red star", "a background is dark, light", "a small red star bounces"),
+        ("a star on a green background", "a background is dark, light", "a small green star bounces"),
+        ("two red circles", "'two' counts", None),
+        ("a red star ring", 'as in "a red star and a blue ring"', None),
         ("a handwritten star", "goes with a digit", None),
         ("a dark background and a light background", "a scene has one background", None),
         ("a star, the camera is still, the camera pans left", "a scene has one camera", None),
@@ -321,6 +325,7 @@ def test_any_heap_of_words_is_read_or_answered_with_a_prompt_that_works():
 def test_suggestions_keep_what_was_said():
     (one,) = parse(nearest("a tiny cyan cat falling")).things
     assert (one.colour, one.size, one.motion) == ("cyan", "small", "falls")
+    assert nearest("two red stars") == nearest("a red star")
     two = parse(nearest("a green dog in front of a pink 3"))
     assert two.relation == "in front of" and [t.colour for t in two.things] == ["green", "pink"]
     assert two.things[1].shape == "3"

@@ -13,7 +13,17 @@ from difflib import get_close_matches
 from functools import lru_cache
 from itertools import pairwise, product
 
-from sora_edu.data.scene import CANNOT_SPIN, COLOURS, DIGITS, MOTIONS, SHAPES, TEXTURED, Scene, Thing
+from sora_edu.data.scene import (
+    BACKGROUNDS,
+    CANNOT_SPIN,
+    COLOURS,
+    DIGITS,
+    MOTIONS,
+    SHAPES,
+    TEXTURED,
+    Scene,
+    Thing,
+)
 
 NAMES = ("shape", "colour", "size", "motion", "background", "camera", "relation")
 """What a caption can name."""
@@ -113,6 +123,7 @@ _SYNONYMS = {
 }  # fmt: skip
 _CONTRACTIONS = {
     "doesn't": "does not", "isn't": "is not", "it's": "it is", "there's": "there is", "that's": "that is",
+    "&": "and",
 }  # fmt: skip
 _FORMS = {
     form: word
@@ -124,6 +135,7 @@ _FORMS = {
 _LOOKUP = _FORMS | {word: word for word in VOCABULARY}
 _PARTICIPLES = {verb: forms.split()[1] for verb, forms in _VERB_FORMS.items() if " " in forms}
 _CONTENT = tuple(word for kind, group in KINDS.items() if kind != "small words" for word in group)
+_COUNTS = {*DIGITS, *_NUMERALS}
 _COUNTED = {*SHAPES, *DIGITS, *_NOUNS, *COLOURS, *KINDS["sizes"], "handwritten", "digit"}
 
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*|[^\s\w\"'()\[\]*_–—…-]")
@@ -173,7 +185,7 @@ def _normal(raw: list[str]) -> list[str]:
     tokens = [_LOOKUP.get(word, word) for word in raw]
     for index, (word, after) in enumerate(pairwise(raw)):
         # "one red star" and "one bouncing star" count things; "a red one" is the digit.
-        if word == "one" and (tokens[index + 1] in _COUNTED or after.endswith("ing")):
+        if word in ("1", "one") and (tokens[index + 1] in _COUNTED or after.endswith("ing")):
             tokens[index] = "a"
     return tokens
 
@@ -264,6 +276,8 @@ def _add_relations(add: Callable) -> None:
         add("relation to it", _INVERSE[value], f"{relation} it")
 
 
+_ANY_BACKGROUND = f"a background is {', '.join(BACKGROUNDS[:-1])} or {BACKGROUNDS[-1]}"
+_TWO_THINGS = 'as in "a red star and a blue ring"'
 _PHRASES = _reading_table()
 _LONGEST = max(map(len, _PHRASES))
 
@@ -281,8 +295,9 @@ class _Draft:
         if said != value:
             owner = "a scene" if target is self.whole else "a thing"
             complaint = f"{owner} has one {kind}, not both {said!r} and {value!r}"
-            advice = '; two things are written "… and …"' if kind == "shape" else ""
-            self.complaints.append(complaint + advice)
+            self.complaints.append(
+                f"{complaint}; two things are joined, {_TWO_THINGS}" if kind == "shape" else complaint
+            )
 
 
 def parse(text: str) -> Scene:
@@ -335,13 +350,18 @@ def _marks(tokens: tuple[str, ...], draft: _Draft) -> list[_Mark]:
     """The longest known phrase at every place."""
     marks, place = [], 0
     while place < len(tokens):
+        word, after = (*tokens[place:], "")[:2]
+        if word in _COUNTS and after in _COUNTED:
+            draft.complaints.append(f"{word!r} counts; things are named one by one, {_TWO_THINGS}")
+            place += 1
+            continue
         for length in range(_LONGEST, 0, -1):
             mark = _PHRASES.get(tokens[place : place + length])
             if mark:
                 marks.append(mark)
                 break
         else:
-            draft.complaints.append(_about_leftover(tokens[place]))
+            draft.complaints.append(_about_leftover(word))
             length = 1
         place += length
     return marks
@@ -349,11 +369,11 @@ def _marks(tokens: tuple[str, ...], draft: _Draft) -> list[_Mark]:
 
 def _about_leftover(word: str) -> str:
     for kind, advice in (
-        ("backgrounds", 'it can describe a background, as in "a red star on a dark background"'),
+        ("backgrounds", f'{_ANY_BACKGROUND}, as in "a red star on a dark background"'),
         ("camera", 'it can say what the camera does, as in "the camera pans left"'),
         ("motions", 'a thing has one motion, as in "a red star moves left"'),
         ("digits", 'it goes with a digit, as in "a handwritten 7"'),
-        ("two things", 'it can join two things, as in "a red star in front of a blue ring"'),
+        ("two things", f"it can join two things, {_TWO_THINGS}"),
     ):
         if word in KINDS[kind]:
             return f"{word!r} has no meaning where it stands; {advice}"
