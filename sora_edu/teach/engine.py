@@ -27,6 +27,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -246,17 +247,17 @@ def _judge(exercise: Exercise, mine: Any, seed: int) -> CheckResult:
     if not right_kind:
         what = f"That is {describe(mine)}. Hand over the {exercise.kind} itself, without calling it."
         return CheckResult(exercise, "type and shape", ("not yet.", what))
-    cases = _smallest_first(exercise, seed)
-    behaviour = observe(exercise, mine, cases)
+    key = _answer_key(exercise, seed)
+    behaviour = observe(exercise, mine, key.cases)
     if all(_is_stub(outcome) for outcome in behaviour.outcomes):
         return _not_attempted(exercise, behaviour.outcomes[0].value)
-    failure = _first_failure(exercise, behaviour, cases)
+    failure = _first_failure(exercise, behaviour, key)
     if failure is None:
-        return CheckResult(exercise, "passed", (f"passed, right on {_count(len(cases), 'case')}.",))
-    named = diagnose(exercise, behaviour, cases)
+        return CheckResult(exercise, "passed", (f"passed, right on {_count(len(key.cases), 'case')}.",))
+    named = [slip for slip, known in _fingerprints(exercise, seed) if _alike(exercise, behaviour, known)]
     if len(named) == 1:
         slip = named[0]
-        lines = ("not yet. This is how a known slip behaves:", f"{slip.title}.", slip.hints.question)
+        lines = (f"not yet. This is a known slip: {slip.title}.", slip.hints.question)
         return CheckResult(exercise, failure.stage, lines, misconception=slip)
     fits = "more than one known slip, so none is named" if named else "no slip in the catalogue"
     return replace(failure, lines=(*failure.lines, f"It behaves like {fits}."))
@@ -292,20 +293,36 @@ def observe(exercise: Exercise, subject: Any, cases: Sequence[Case]) -> Behaviou
     return Behaviour(outcomes, tuple(_holds(law.holds, subject) for law in exercise.properties))
 
 
-def diagnose(exercise: Exercise, behaviour: Behaviour, cases: Sequence[Case]) -> list[Misconception]:
-    """The misconceptions that behave like this on every case and property.
+@dataclass(frozen=True)
+class _AnswerKey:
+    """The cases of an exercise, the smallest first, and their right results."""
+
+    cases: tuple[Case, ...]
+    """The calls to make."""
+    expected: tuple[Any, ...]
+    """What each should give."""
+
+
+@lru_cache(maxsize=64)
+def _answer_key(exercise: Exercise, seed: int) -> _AnswerKey:
+    cases = sorted(exercise.cases(seed), key=lambda case: size([*case.args, *case.kwargs.values()]))
+    return _AnswerKey(tuple(cases), tuple(_expected(exercise, case) for case in cases))
+
+
+@lru_cache(maxsize=64)
+def _fingerprints(exercise: Exercise, seed: int) -> tuple[tuple[Misconception, Behaviour], ...]:
+    """How each misconception behaves."""
+    cases = _answer_key(exercise, seed).cases
+    wrong = [(slip, subject_of(exercise, slip.wrong)) for slip in exercise.misconceptions]
+    return tuple((slip, observe(exercise, subject, cases)) for slip, subject in wrong)
+
+
+def _alike(exercise: Exercise, mine: Behaviour, known: Behaviour) -> bool:
+    """True if two answers behave the same on every case and property.
 
     Errors are alike if they are of one type; at least one case must give alike *results*, for a mere typing
     error fails everywhere in the same way too.
     """
-    return [
-        misconception
-        for misconception in exercise.misconceptions
-        if _alike(exercise, behaviour, observe(exercise, subject_of(exercise, misconception.wrong), cases))
-    ]
-
-
-def _alike(exercise: Exercise, mine: Behaviour, known: Behaviour) -> bool:
     pairs = list(zip(mine.outcomes, known.outcomes, strict=True))
     results = [(a, b) for a, b in pairs if a.error is None and b.error is None]
     return (
@@ -316,14 +333,15 @@ def _alike(exercise: Exercise, mine: Behaviour, known: Behaviour) -> bool:
     )
 
 
-def _first_failure(exercise: Exercise, behaviour: Behaviour, cases: Sequence[Case]) -> CheckResult | None:
+def _first_failure(exercise: Exercise, behaviour: Behaviour, key: _AnswerKey) -> CheckResult | None:
     """The stage at which an answer fails, and what shows it; None if it is right."""
-    observed = list(zip(cases, behaviour.outcomes, strict=True))
+    observed = list(zip(key.cases, behaviour.outcomes, strict=True))
     for case, outcome in observed:
         if outcome.error is not None:
             detail = (*_error_lines(exercise, outcome.error), _called_with(exercise, case))
             return CheckResult(exercise, "exception", ("not yet: the code stops with an error.",), detail)
-    triples = [(case, outcome.value, _expected(exercise, case)) for case, outcome in observed]
+    results = (outcome.value for outcome in behaviour.outcomes)
+    triples = list(zip(key.cases, results, key.expected, strict=True))
     for case, got, expected in triples:
         if (text := mismatch(got, expected)) is not None:
             lines = (f"not yet: {text}.",)
@@ -399,10 +417,6 @@ def _sandbox() -> Iterator[None]:
         torch.set_rng_state(state)
         np.random.set_state(legacy)
         random.setstate(python)
-
-
-def _smallest_first(exercise: Exercise, seed: int) -> list[Case]:
-    return sorted(exercise.cases(seed), key=lambda case: size([*case.args, *case.kwargs.values()]))
 
 
 def _is_stub(outcome: Outcome) -> bool:

@@ -35,7 +35,7 @@ Importing the file is all the registration there is. A whole exercise file, smal
             misconceptions=(
                 Misconception(
                     id="squares",
-                    title="A power where a product is meant",
+                    title="a power where a product is meant",
                     wrong=_squares,
                     hints=Hints("What should 3 become?", "The operator in line 2.", "y = s x, not x^s"),
                     section="Doubling",
@@ -118,7 +118,7 @@ class Misconception:
     id: str
     """Name within the exercise, in lower case with underscores; the full name is `<exercise id>:<id>`."""
     title: str
-    """The mistake in one line, as it is named to the learner, without a full stop."""
+    """The mistake in one line, as it is named to the learner: lower case, without a full stop."""
     wrong: Callable[..., Any]
     """The mistake as a running implementation, of the same kind and signature as the reference."""
     hints: Hints
@@ -133,7 +133,7 @@ def _call(subject: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return subject(*args, **kwargs)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Exercise:
     """One exercise: what is asked, how it is judged and what people get wrong. See the module's example."""
 

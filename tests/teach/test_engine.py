@@ -31,7 +31,7 @@ def _cases(seed: int) -> list[Case]:
 
 def _slip(name: str, wrong) -> Misconception:
     hints = Hints(f"{name}: what should the sum be?", f"{name}: look at the mean.", "y = x - mean(x)")
-    return Misconception(name, f"The {name} slip", wrong, hints, "Taking the mean away", "a toy")
+    return Misconception(name, f"the {name} slip", wrong, hints, "Taking the mean away", "a toy")
 
 
 CENTRED = Exercise(
