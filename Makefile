@@ -23,8 +23,8 @@ setup:  ## Make the environment in .venv, and nothing else
 	    "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && python="$$candidate"; \
 	done; \
 	python="$${python:-python3}"; \
-	command -v "$$python" >/dev/null || { \
-	    echo "There is no Python called $$python here. The course needs 3.11 or newer: install it from" >&2; \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 6))' 2>/dev/null || { \
+	    echo "There is no working Python called $$python. The course needs 3.11 or newer: install it from" >&2; \
 	    echo "https://www.python.org/downloads/ , or name yours:  make lab PYTHON=/path/to/python3.11" >&2; \
 	    exit 2; }; \
 	"$$python" tools/setup_env.py

@@ -120,12 +120,12 @@ def running_version() -> str:
 
 def make_ready(previous: dict, wanted: dict) -> None:
     """Create the environment if need be, install into it, and write the stamp last of all."""
+    source = torch_source(wanted["torch"])
     began = time.monotonic()
     print(f"Setting up the course in {VENV}", flush=True)
     print("  This takes some minutes the first time. Later it is ready at once.", flush=True)
     for leftover in (STAMP, LOG):
         leftover.unlink(missing_ok=True)
-    source = torch_source(wanted["torch"])
     if not environment_fits():
         check_disk(NEEDED_GIB_CUDA if source == "default" and has_nvidia_gpu() else NEEDED_GIB)
         create_environment()
@@ -232,11 +232,9 @@ def install(what: str, arguments: list) -> None:
     with LOG.open("a", encoding="utf-8") as log:
         log.write(f"$ {' '.join(command)}\n{output}\n")
     if code:
-        lines = output.splitlines()
-        errors = [line for line in lines if "error" in line.lower()] or lines
-        said = "\n".join(f"    {line}" for line in errors[-4:])
-        reason = advice(output) or "pip could not install everything."
-        raise SetupError(f"{reason}\n  pip said:\n{said}\n  All that it said is in {LOG}")
+        last_words = "".join(f"\n    {line}" for line in output.splitlines()[-4:])
+        reason = advice(output) or f"pip could not install everything. It ended with{last_words}"
+        raise SetupError(f"{reason}\n  What pip said is in {LOG}")
 
 
 def run_with_status(command: list) -> tuple:
