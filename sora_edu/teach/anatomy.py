@@ -20,6 +20,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 from nbformat import NotebookNode
@@ -53,6 +54,9 @@ MAX_CELL_LINES = 12
 MAX_MEDIAN_LINES = 7
 MAX_RUN_MINUTES = 4
 MAX_BYTES = 3_000_000
+
+TIMES = r"<!-- times -->.*?<!-- /times -->"
+"""Where the measured times stand; they are not counted as prose."""
 
 SLIDE_TYPES = ("slide", "subslide", "fragment", "skip", "notes", "-")
 CELL_FIELDS = ("part", "exercise", "covers")
@@ -119,7 +123,7 @@ def tags(cell: NotebookNode) -> list[str]:
 def words(chapter: Chapter) -> int:
     """Words of prose: code, formulas, tags and addresses are not counted."""
     text = "\n".join(_without_code(cell.source) for cell in chapter.markdown)
-    for pattern in (r"<!--.*?-->", r"<[^>]+>", r"\$\$.*?\$\$", r"\$[^$\n]+\$", r"(?<=\])\([^)]*\)"):
+    for pattern in (TIMES, r"<!--.*?-->", r"<[^>]+>", r"\$\$.*?\$\$", r"\$[^$\n]+\$", r"(?<=\])\([^)]*\)"):
         text = re.sub(pattern, " ", text, flags=re.DOTALL)
     return len(re.findall(r"[^\W\d_][\w'’-]*", text))
 
@@ -153,7 +157,7 @@ def _headings(chapter: Chapter) -> Iterator[str]:
     headings = chapter.headings
     if not headings or headings[0][0] != 1 or [level for level, _ in headings].count(1) != 1:
         yield "the notebook opens with its title, its only heading of level 1"
-    for (before, _), (level, text) in zip(headings, headings[1:], strict=False):
+    for (before, _), (level, text) in pairwise(headings):
         if level > before + 1:
             yield f'heading "{text}" of level {level} follows one of level {before}'
     for text in sorted({text for _, text in headings}):
@@ -182,12 +186,12 @@ def _metadata(chapter: Chapter) -> Iterator[str]:
             yield f"{_where(cell)}: metadata slideshow.slide_type is not one of {', '.join(SLIDE_TYPES)}"
         for name in ours(cell):
             if name not in CELL_FIELDS:
-                yield f"{_where(cell)}: metadata sora_edu.{name} is unknown; known are {', '.join(CELL_FIELDS)}"
+                yield f"{_where(cell)}: metadata sora_edu.{name} is none of {', '.join(CELL_FIELDS)}"
         covers = ours(cell).get("covers", [])
         if not isinstance(covers, list) or not all(
             re.fullmatch(r"c\d{1,2}|\d[a-z]?", str(x)) for x in covers
         ):
-            yield f'{_where(cell)}: metadata sora_edu.covers is {covers!r}; a list such as ["2b", "c2"] would do'
+            yield f'{_where(cell)}: metadata sora_edu.covers is {covers!r}; a list would do: ["2b", "c2"]'
     if not any(cell.metadata.get("slideshow", {}).get("slide_type") == "notes" for cell in chapter.markdown):
         yield "no speaker notes (a markdown cell with slide_type notes)"
 
@@ -248,7 +252,7 @@ def _exercises(chapter: Chapter) -> Iterator[str]:
         yield f"{len(names)} exercises; 4 to 6"
     for name in sorted({*names, *expected}):
         if names.count(name) != expected.count(name):
-            yield f"exercise {name}: {names.count(name)} stubs for {expected.count(name)} exercises in the engine"
+            yield f"exercise {name}: {names.count(name)} stubs here, {expected.count(name)} in the engine"
     cells = chapter.notebook.cells
     for index, cell in enumerate(cells):
         if name := ours(cell).get("exercise"):

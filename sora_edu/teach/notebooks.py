@@ -1,8 +1,8 @@
 """Commands for whoever edits the notebooks.
 
-    python -m sora_edu.teach.notebooks run   NOTEBOOK...    runs them in place, so that their outputs are fresh
-    python -m sora_edu.teach.notebooks time  NOTEBOOK...    measures their times and writes them in
-    python -m sora_edu.teach.notebooks check NOTEBOOK...    says where they fall short of a chapter's anatomy
+    python -m sora_edu.teach.notebooks run   [NOTEBOOK...]    runs them in place, for fresh outputs
+    python -m sora_edu.teach.notebooks time  [NOTEBOOK...]    measures their times and writes them in
+    python -m sora_edu.teach.notebooks check [NOTEBOOK...]    says where they fall short of the anatomy
 
 Without names they take all notebooks of the folder `notebooks`. `sora_edu.teach.anatomy` lists the metadata
 that a chapter's cells carry.
@@ -26,13 +26,13 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 from sora_edu.files import write_whole
-from sora_edu.teach.anatomy import MAX_BYTES, Chapter, code_hash, ours, tags, violations
+from sora_edu.teach.anatomy import MAX_BYTES, TIMES, Chapter, code_hash, ours, tags, violations
 
 CELL_SECONDS = 600
 """Time after which a cell counts as stuck."""
 
 _CORES = 2
-_TIMES = re.compile(r"<!-- times -->.*?<!-- /times -->", re.DOTALL)
+_TIMES = re.compile(TIMES, re.DOTALL)
 _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -141,12 +141,13 @@ def _run_minutes(notebook: NotebookNode, folder: Path, **variables: str) -> floa
 
 
 def stamp(notebook: NotebookNode, times: dict) -> None:
-    """Writes the times between `<!-- times -->` and `<!-- /times -->`, or below the title if there are none."""
+    """Writes the times between the marks `<!-- times -->` and `<!-- /times -->`, or below the title."""
     exercises = f"exercises {times['exercises']} minutes, " if times["exercises"] else ""
-    line = (
-        f"<!-- times -->Reading {times['reading']} minutes, {exercises}running {times['run']:g} minutes on two"
-        f" cores ({times['run_float32']:g} in plain float32).<!-- /times -->"
+    text = (
+        f"Reading {times['reading']} minutes, {exercises}running {times['run']:g} minutes on two cores"
+        f" ({times['run_float32']:g} in plain float32)."
     )
+    line = f"<!-- times -->{text}<!-- /times -->"
     marked = [cell for cell in notebook.cells if cell.cell_type == "markdown" and _TIMES.search(cell.source)]
     if marked:
         marked[0].source = _TIMES.sub(lambda _: line, marked[0].source)
