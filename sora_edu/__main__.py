@@ -33,10 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def generate(options: argparse.Namespace) -> None:
     """Writes one clip, or several, for a prompt."""
-    from sora_edu.clips import check_suffix
+    from sora_edu.clips import check_scale, check_suffix
     from sora_edu.files import check_target
 
     check_target(check_suffix(options.out))  # before any work is done
+    check_scale(options.scale)
     from sora_edu.sora import Sora
 
     sora = Sora.from_pretrained(options.checkpoint)

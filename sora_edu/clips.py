@@ -7,7 +7,6 @@ Files are written with every pixel enlarged to a square, since 64x64 is small on
 import base64
 import io
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -81,14 +80,19 @@ def check_suffix(path: Path | str) -> Path:
     return path
 
 
+def check_scale(scale: int) -> None:
+    """A `ValueError` unless the scale is a whole number from 1 to 64."""
+    if isinstance(scale, bool) or not isinstance(scale, int) or not 1 <= scale <= 64:
+        raise ValueError(f"scale={scale!r} must be a whole number from 1 to 64")
+
+
 def enlarge(frames: UInt8[np.ndarray, "t h w c"], scale: int) -> UInt8[np.ndarray, "t h2 w2 c"]:
     """Makes every pixel a square of `scale` x `scale`."""
-    if not isinstance(scale, int) or scale < 1:
-        raise ValueError(f"scale={scale!r}; give a whole number of at least 1")
+    check_scale(scale)
     return frames.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
-def animated_png(frames: UInt8[np.ndarray, "t h w c"], fps: float = FPS, note: str = "") -> bytes:
+def animated_png(frames: UInt8[np.ndarray, "t h w c"], fps: int = FPS, note: str = "") -> bytes:
     """The frames as an animated PNG that repeats for ever; a plain PNG if there is one."""
     from PIL.PngImagePlugin import PngInfo
 
@@ -98,7 +102,7 @@ def animated_png(frames: UInt8[np.ndarray, "t h w c"], fps: float = FPS, note: s
     return _with_pillow(frames, format="PNG", duration=1000 / fps, pnginfo=text, optimize=True)
 
 
-def animated_gif(frames: UInt8[np.ndarray, "t h w c"], fps: float = FPS, note: str = "") -> bytes:
+def animated_gif(frames: UInt8[np.ndarray, "t h w c"], fps: int = FPS, note: str = "") -> bytes:
     """The frames as a GIF that repeats for ever."""
     # GIF counts in hundredths of a second: round the times at which frames begin, not the durations.
     begins = [10 * round(100 * i / fps) for i in range(len(frames) + 1)]
@@ -119,7 +123,7 @@ def _with_pillow(frames, **options) -> bytes:
     return buffer.getvalue()
 
 
-def h264(frames: UInt8[np.ndarray, "t h w c"], fps: float = FPS, note: str = "") -> bytes:
+def h264(frames: UInt8[np.ndarray, "t h w c"], fps: int = FPS, note: str = "") -> bytes:
     """The frames as H.264 in an MP4 file that any browser plays; an odd last row or column is cut off."""
     import av
 
@@ -131,7 +135,7 @@ def h264(frames: UInt8[np.ndarray, "t h w c"], fps: float = FPS, note: str = "")
     with av.open(buffer, "w", format="mp4") as film:
         if note:
             film.metadata["comment"] = note
-        stream = film.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "14"})
+        stream = film.add_stream("libx264", rate=fps, options={"crf": "14"})
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for frame in frames:

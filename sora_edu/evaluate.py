@@ -375,7 +375,7 @@ def _seconds_per_clip(sampling: _Sampling, repeats: int = 5) -> dict:
 
 def save_report(report: dict, path: Path | str) -> Path:
     """Writes a report as JSON, whole or not at all."""
-    return write_whole(path, json.dumps(report, indent=1).encode() + b"\n")
+    return write_whole(path, json.dumps(report, indent=1, allow_nan=False).encode() + b"\n")
 
 
 def table(report: dict) -> str:

@@ -64,10 +64,6 @@ class SoraConfig:
     shift: float = 1.0
     """How far the times of the steps are shifted towards noise; see `samplers.time_grid`."""
 
-    def __post_init__(self):
-        object.__setattr__(self, "tasks", tuple(self.tasks))
-        object.__setattr__(self, "sizes", tuple(tuple(size) for size in self.sizes))
-
 
 def _from_dict(cls, values):
     """A configuration from plain JSON values, refusing fields that it does not know."""
@@ -76,9 +72,14 @@ def _from_dict(cls, values):
     known = {field.name: field.type for field in fields(cls)}
     if unknown := sorted(values.keys() - known.keys()):
         raise ValueError(f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(known)}")
-    made = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    made = {name: _with_tuples(value) for name, value in values.items()}
     made |= {name: _from_dict(kind, values[name]) for name, kind in known.items() if is_dataclass(kind)}
     return cls(**made)
+
+
+def _with_tuples(value):
+    """JSON has lists where configurations have tuples."""
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 class Sora(nn.Module):
@@ -166,7 +167,7 @@ class Sora(nn.Module):
             steps: Euler steps from noise to data; None takes the checkpoint's own number.
             guidance: 1 is plain conditional, more keeps closer to the prompt; None takes the checkpoint's.
             seed: of the noise. Clip i of several has seed + i, and is what that seed gives alone.
-            num: how many clips.
+            num: how many clips, at most 64.
             given: pictures by frame index, for the tasks that start from some.
             region: what is to be generated, for inpainting.
             strength: starting time, for editing.
@@ -180,7 +181,7 @@ class Sora(nn.Module):
             ValueError: another argument is impossible, or is not what this checkpoint was trained for.
         """
         self._check_task(task, given, region, strength)
-        num, seed = _whole("num", num, 1), _whole("seed", seed, 0, 2**62)
+        num, seed = _whole("num", num, 1, 64), _whole("seed", seed, 0, 2**32 - 1)
         seeds = range(seed, seed + num)
         video = self.sample(
             [prompt] * num, seeds, frames=frames, height=height, width=width,
@@ -251,21 +252,16 @@ class Sora(nn.Module):
                 raise ValueError(f"{name} is not for task={task!r}, which needs a prompt alone; leave it out")
 
     def _check_size(self, frames, height, width) -> None:
-        frames = _whole("frames", frames, 1)
-        if frames % FRAMES_PER_LATENT != 1:
-            below = frames - (frames - 1) % FRAMES_PER_LATENT
-            raise ValueError(f"frames={frames} must be 1 + 4k; use {below} or {below + FRAMES_PER_LATENT}")
+        use = " or ".join(f"frames={f}, height={h}, width={w}" for f, h, w in self.config.sizes)
+        if _whole("frames", frames, 1) % FRAMES_PER_LATENT != 1:
+            raise ValueError(f"frames={frames} is not 1 + 4k, as the autoencoder needs it; use {use}")
         for name, value in {"height": height, "width": width}.items():
-            value = _whole(name, value, SIDE)
-            if value % SIDE:
-                below = value - value % SIDE
-                near = f"{below} or {below + SIDE}"
-                raise ValueError(f"{name}={value} must be a multiple of {SIDE}; use {near}")
+            if _whole(name, value, SIDE) % SIDE:
+                raise ValueError(f"{name}={value} is not a multiple of {SIDE}; use {use}")
         if (frames, height, width) not in self.config.sizes:
-            known = [f"frames={f}, height={h}, width={w}" for f, h, w in self.config.sizes]
             raise ValueError(
                 f"frames={frames}, height={height}, width={width}: this checkpoint was not trained at that "
-                f"size, and what it made there would mean nothing; use {' or '.join(known)}"
+                f"size, and what it made there would mean nothing; use {use}"
             )
 
 

@@ -1,0 +1,303 @@
+"""The pipeline: plumbing on random networks, sampling against a flow that is known, files, errors."""
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from sora_edu.assets import data_root
+from sora_edu.autoencoder import AutoencoderConfig
+from sora_edu.data.captions import VOCABULARY, PromptError
+from sora_edu.data.judge import judge
+from sora_edu.data.world import parse
+from sora_edu.sora import Sora, SoraConfig, to_float, to_uint8
+from sora_edu.text import TextConfig
+from sora_edu.video_dit import VideoDiTConfig
+from sora_edu.weights import CheckpointError, sha256
+
+CONFIG = SoraConfig(
+    AutoencoderConfig(widths=(8, 8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1, 1)),
+    TextConfig(VOCABULARY, width=16, depth=1, heads=2),
+    VideoDiTConfig(width=48, depth=1, heads=2, text_width=16, condition_width=16),
+    sizes=((5, 32, 48), (1, 32, 48)),
+    tasks=("text_to_video", "text_to_image"),
+    steps=4,
+)
+SIZE = {"frames": 5, "height": 32, "width": 48}
+PROMPT = "a red star bounces"
+
+
+@pytest.fixture(autouse=True)
+def _float32(monkeypatch):
+    monkeypatch.setenv("SORA_EDU_DTYPE", "float32")
+
+
+def random_sora(config: SoraConfig = CONFIG) -> Sora:
+    """Untrained, but with every weight random, so that no output is zero and everything matters."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        sora = Sora(config).eval().requires_grad_(False)
+        for parameter in sora.parameters():
+            parameter.copy_(0.3 * torch.randn_like(parameter))
+    return sora
+
+
+@pytest.fixture(scope="module")
+def sora() -> Sora:
+    return random_sora()
+
+
+@pytest.fixture
+def folder(sora, tmp_path):
+    return sora.save_pretrained(tmp_path / "checkpoint", torch.float32)
+
+
+# ---- Clips from prompts --------------------------------------------------------------------------------
+
+
+def test_a_clip_has_the_size_asked_for(sora):
+    clip = sora.generate(PROMPT, seed=3, **SIZE)
+    assert clip.frames.shape == (5, 32, 48, 3)
+    assert clip.frames.dtype == np.uint8
+    assert (clip.prompt, clip.seed) == (PROMPT, 3)
+    assert clip.frames.std() > 1
+
+
+def test_a_picture_is_a_clip_of_one_frame(sora):
+    clip = sora.generate(PROMPT, task="text_to_image", frames=1, height=32, width=48)
+    assert clip.frames.shape == (1, 32, 48, 3)
+
+
+def test_the_seed_decides_and_nothing_else_does(sora):
+    first = sora.generate(PROMPT, seed=1, **SIZE).frames
+    torch.manual_seed(99)
+    np.testing.assert_array_equal(sora.generate(PROMPT, seed=1, **SIZE).frames, first)
+    assert (sora.generate(PROMPT, seed=2, **SIZE).frames != first).any()
+    assert (sora.generate("a blue ring falls", seed=1, **SIZE).frames != first).any()
+
+
+def test_the_global_generator_is_left_alone(sora, folder):
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    Sora.from_pretrained(folder).generate(PROMPT, **SIZE)
+    torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
+
+
+def test_each_of_several_clips_is_what_its_seed_gives_alone(sora):
+    clips = sora.generate(PROMPT, seed=5, num=3, **SIZE)
+    assert [clip.seed for clip in clips] == [5, 6, 7]
+    for clip in clips:
+        alone = sora.generate(PROMPT, seed=clip.seed, **SIZE).frames.astype(int)
+        assert np.abs(alone - clip.frames).max() <= 1  # batches round differently in the last place
+
+
+def test_progress_counts_the_steps(sora):
+    calls = []
+    sora.generate(PROMPT, steps=3, progress=lambda *call: calls.append(call), **SIZE)
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+
+
+# ---- Sampling ------------------------------------------------------------------------------------------
+
+
+class PointField(nn.Module):
+    """The exact flow towards one point per prompt: u = (x - x_0) / t. It also counts its passes."""
+
+    def __init__(self, conditional: float, unconditional: float, null: torch.Tensor):
+        super().__init__()
+        self.targets, self.null, self.batches = (conditional, unconditional), null, []
+
+    def forward(self, x, t, y, y_mask):
+        self.batches.append(len(x))
+        is_null = (y - self.null).abs().flatten(1).amax(1) < 1e-6
+        target = torch.where(is_null, self.targets[1], self.targets[0]).view(-1, 1, 1, 1, 1)
+        return (x - target) / t.view(-1, 1, 1, 1, 1)
+
+
+def constant_latents(sora: Sora, value: float) -> np.ndarray:
+    return to_uint8(sora.autoencoder.decode(torch.full((1, 16, 2, 4, 6), value)).clamp(-1, 1))[0]
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+@pytest.mark.parametrize("guidance", [0.0, 1.0, 3.0])
+def test_guided_flow_reaches_the_extrapolated_point(steps, guidance):
+    """With exact flows to a and to b, guidance s flows to b + s (a - b), exactly, in any number of steps."""
+    sora = random_sora()
+    null, _ = sora.text.encode([""])
+    sora.dit = PointField(0.4, -0.2, null)
+    clip = sora.generate(PROMPT, steps=steps, guidance=guidance, **SIZE)
+    expected = constant_latents(sora, -0.2 + guidance * 0.6)
+    assert np.abs(clip.frames.astype(int) - expected).max() <= 1
+    assert sora.dit.batches == [1 if guidance == 1 else 2] * steps
+
+
+def test_defaults_come_from_the_checkpoint():
+    sora = random_sora(replace(CONFIG, steps=2, guidance=1.0))
+    calls = []
+    clip = sora.generate(PROMPT, progress=lambda *call: calls.append(call), **SIZE)
+    assert calls == [(1, 2), (2, 2)]
+    np.testing.assert_array_equal(clip.frames, sora.generate(PROMPT, steps=2, guidance=1.0, **SIZE).frames)
+
+
+def test_bfloat16_is_near_float32(sora, monkeypatch):
+    exact = sora.generate(PROMPT, **SIZE).frames.astype(float)
+    monkeypatch.setenv("SORA_EDU_DTYPE", "bfloat16")
+    rough = sora.generate(PROMPT, **SIZE).frames
+    assert 0 < np.abs(rough - exact).mean() < 12
+
+
+def test_pixels_survive_the_round_trip():
+    frames = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 1, 16, 16, 3)
+    video = to_float(frames)
+    assert (video.min(), video.max()) == (-1, 1)
+    np.testing.assert_array_equal(to_uint8(video), frames)
+
+
+# ---- Bad input -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frames": 18}, r"frames=18 is not 1 \+ 4k.*use frames=5, height=32, width=48"),
+        ({"frames": 0}, "frames=0 must be at least 1"),
+        ({"height": 40}, "height=40 is not a multiple of 16.*use frames=5"),
+        ({"width": 8}, "width=8 must be at least 16"),
+        ({"frames": 17}, "not trained at that size.*use frames=5, height=32, width=48 or frames=1"),
+        ({"steps": 0}, "steps=0 must be from 1"),
+        ({"guidance": -1.0}, "guidance=-1.0 must be from 0"),
+        ({"guidance": float("nan")}, "guidance=nan must be a number"),
+        ({"num": 0}, "num=0 must be from 1 to 64"),
+        ({"seed": -1}, "seed=-1 must be from 0"),
+        ({"task": "sing"}, "task='sing' is unknown; the tasks are: text_to_video, .*, edit"),
+        ({"task": "extend"}, "task='extend'.*not trained for it; use text_to_video or text_to_image"),
+        ({"given": {0: np.zeros((32, 48, 3), np.uint8)}}, "given is not for task='text_to_video'"),
+        ({"strength": 0.5}, "strength is not for task='text_to_video'"),
+    ],
+)
+def test_bad_arguments_are_named_with_what_would_do(sora, change, message):
+    with pytest.raises(ValueError, match=message):
+        sora.generate(PROMPT, **{**SIZE, **change})
+
+
+@pytest.mark.parametrize("prompt", ["", "   ", "a cute cat", "a red blue star"])
+def test_prompts_outside_the_world_come_with_one_that_works(sora, prompt):
+    with pytest.raises(PromptError) as caught:
+        sora.generate(prompt, **SIZE)
+    assert caught.value.suggestion in str(caught.value)
+    assert sora.generate(caught.value.suggestion, **SIZE).frames.shape == (5, 32, 48, 3)
+
+
+# ---- Checkpoints ---------------------------------------------------------------------------------------
+
+
+def test_a_saved_checkpoint_gives_the_same_clip(sora, folder):
+    loaded = Sora.from_pretrained(folder)
+    assert loaded.config == sora.config
+    assert loaded.sha256 == sha256(folder / "config.json")
+    expected = sora.generate(PROMPT, **SIZE).frames
+    np.testing.assert_array_equal(loaded.generate(PROMPT, **SIZE).frames, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_kept_in_half_the_space_run_in_float32(sora, tmp_path, dtype):
+    loaded = Sora.from_pretrained(str(sora.save_pretrained(tmp_path / "half", dtype)))
+    kept = load_file(tmp_path / "half" / "dit.safetensors")
+    assert {value.dtype for value in kept.values()} == {dtype}
+    for name, value in loaded.dit.state_dict().items():
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, sora.dit.state_dict()[name].to(dtype).float(), rtol=0, atol=0)
+
+
+def damage(folder, what):
+    dit, config = folder / "dit.safetensors", folder / "config.json"
+    values = json.loads(config.read_text())
+    if what == "no folder":
+        return folder / "nowhere"
+    if what == "no weights":
+        dit.unlink()
+    elif what == "cut short":
+        dit.write_bytes(dit.read_bytes()[:1000])
+    elif what == "one bit":
+        content = bytearray(dit.read_bytes())
+        content[-7] ^= 1
+        dit.write_bytes(content)
+    elif what == "git lfs":
+        dit.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    elif what == "no safetensors":
+        dit.write_bytes(b"not weights")
+        values["sha256"]["dit.safetensors"] = sha256(dit)
+    elif what == "other names":
+        state = load_file(dit)
+        state["surplus"] = state.pop("final.bias")
+        save_file(state, dit)
+        values["sha256"]["dit.safetensors"] = sha256(dit)
+    elif what == "other shapes":
+        values["dit"]["width"] = 96
+    elif what == "unknown field":
+        values["dit"]["colour"] = "blue"
+    elif what == "no digest":
+        del values["sha256"]["dit.safetensors"]
+    elif what == "no text part":
+        del values["text"]
+    config.write_text("{" if what == "no json" else json.dumps(values))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("no folder", "no such checkpoint"),
+        ("no weights", "dit.safetensors: the file is missing"),
+        ("cut short", "dit.safetensors: the file is damaged"),
+        ("one bit", "dit.safetensors: the file is damaged: its SHA-256"),
+        ("git lfs", "git lfs pull"),
+        ("no safetensors", "dit.safetensors: the file is damaged"),
+        ("other names", "1 missing: final.bias; 1 unknown: surplus"),
+        ("other shapes", "of another shape: .* instead of"),
+        ("unknown field", "VideoDiTConfig has no field colour"),
+        ("no digest", "config.json: this is no configuration"),
+        ("no text part", "config.json: this is no configuration.*text"),
+        ("no json", "config.json: this is no configuration"),
+    ],
+)
+def test_damaged_checkpoints_say_what_is_wrong_and_what_would_work(folder, what, message):
+    with pytest.raises(CheckpointError, match=message) as caught:
+        Sora.from_pretrained(damage(folder, what))
+    assert "python -m sora_edu train tiny" in str(caught.value)
+
+
+def test_an_unknown_name_is_no_checkpoint():
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        Sora.from_pretrained("enormous")
+
+
+def test_a_configuration_survives_json(folder):
+    values = json.loads((folder / "config.json").read_text())
+    del values["sha256"]
+    assert values == json.loads(json.dumps(asdict(CONFIG)))
+
+
+# ---- The checkpoint that ships --------------------------------------------------------------------------
+
+shipped = pytest.mark.skipif(
+    not (data_root() / "checkpoints" / "tiny" / "config.json").exists(), reason="no checkpoint ships yet"
+)
+
+
+@shipped
+def test_shipped_clips_show_what_was_asked():
+    """Loading pins every key and shape; the judge must read at least 18 of 20 clips as asked."""
+    clips = Sora.from_pretrained("tiny").generate(PROMPT, num=20)
+    videos = to_float(np.stack([clip.frames for clip in clips]))
+    assert sum(judge(video).matches(parse(PROMPT)) for video in videos) >= 18
+
+
+@shipped
+def test_shipped_weights_fit_in_the_repository():
+    assert sum(f.stat().st_size for f in (data_root() / "checkpoints").rglob("*") if f.is_file()) <= 32e6
