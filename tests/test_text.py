@@ -95,13 +95,13 @@ def torch_encoder(ours: TextEncoder) -> nn.TransformerEncoder:
     theirs.norm.load_state_dict(ours.norm.state_dict())
     for block, layer in zip(ours.blocks, theirs.layers, strict=True):
         pairs = {
-            layer.norm1: block.norm1, layer.norm2: block.norm2, layer.self_attn.out_proj: block.out,
+            layer.norm1: block.norm1, layer.norm2: block.norm2, layer.self_attn.out_proj: block.attention.out,
             layer.linear1: block.mlp[0], layer.linear2: block.mlp[2],
         }  # fmt: skip
         for target, source in pairs.items():
             target.load_state_dict(source.state_dict())
-        layer.self_attn.in_proj_weight.data = block.qkv.weight.data
-        layer.self_attn.in_proj_bias.data = block.qkv.bias.data
+        layer.self_attn.in_proj_weight.data = block.attention.qkv.weight.data
+        layer.self_attn.in_proj_bias.data = block.attention.qkv.bias.data
     return theirs.double()
 
 

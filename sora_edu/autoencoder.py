@@ -1,0 +1,221 @@
+"""The causal video autoencoder: 1 + 4k frames to 1 + k latent frames, eight times smaller each way.
+
+    b 3 1+4k h w  ->  b 16 1+k h/8 w/8
+
+Each latent frame stands for four frames, and the first one for the first frame alone, so that a picture
+is a video of one frame. Nothing looks ahead: encoding the beginning of a clip gives the beginning of its
+latents, exactly. That rules out every normalisation over time or space-time; here each position is
+normalised by itself. After the causal convolutions of MAGVIT-v2 (Yu et al., 2023, section 3.2), with
+frames folded into channels instead of strided 3-D convolutions, which two CPU cores prefer.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+FRAMES_PER_LATENT = 4
+PIXELS_PER_LATENT = 8
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Sizes of the causal video autoencoder."""
+
+    channels: int = 16
+    """Channels of the latents."""
+    widths: tuple[int, int, int] = (48, 128, 192)
+    """Channels of the feature maps at half, a quarter and an eighth of the resolution."""
+    encoder_blocks: tuple[int, int] = (2, 2)
+    """Residual blocks of the encoder at a quarter and an eighth."""
+    decoder_blocks: tuple[int, int, int] = (2, 3, 3)
+    """Residual blocks of the decoder at half, a quarter and an eighth."""
+    noise: float = 0.1
+    """Standard deviation of the noise on the latents in training: the posterior's fixed width."""
+
+
+class Conv(nn.Module):
+    """A 2-D convolution over every frame by itself, "same" padding unless it strides.
+
+    The weight is kept as a matrix (out, in * k * k), as the optimiser wants it (see `train.loop`).
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1):
+        super().__init__()
+        self.shape, self.stride = (outputs, inputs, kernel, kernel), stride
+        self.weight = nn.Parameter(torch.empty(outputs, inputs * kernel * kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        nn.init.normal_(self.weight, std=(inputs * kernel * kernel) ** -0.5)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
+        padding = self.shape[-1] // 2 if self.stride == 1 else 0
+        weight = self.weight.view(self.shape).contiguous(memory_format=torch.channels_last)
+        return F.conv2d(x, weight, self.bias, self.stride, padding)
+
+
+class PositionNorm(nn.Module):
+    """RMSNorm over the channels of each position: it sees neither its neighbours nor other frames."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        return F.rms_norm(x.permute(0, 2, 3, 1), self.scale.shape, self.scale.to(x.dtype), 1e-6).permute(0, 3, 1, 2)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x)))))), in space only."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm1, self.conv1 = PositionNorm(channels), Conv(channels, channels)
+        self.norm2, self.conv2 = PositionNorm(channels), Conv(channels, channels)
+        nn.init.normal_(self.conv2.weight, std=0.1 * (9 * channels) ** -0.5)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        x = x + self.conv2(F.silu(self.norm2(self.conv1(F.silu(self.norm1(x))))))
+        return x
+
+
+class CausalTimeConv(nn.Module):
+    """Adds to each latent frame a linear reading of itself and the two before it; zeros stand before the first."""
+
+    def __init__(self, channels: int, taps: int = 3):
+        super().__init__()
+        self.taps = taps
+        self.norm = PositionNorm(channels)
+        self.mix = Conv(taps * channels, channels, kernel=1)
+        nn.init.normal_(self.mix.weight, std=0.1 * (taps * channels) ** -0.5)
+
+    def forward(self, x: Float[Tensor, "n c h w"], frames: int) -> Float[Tensor, "n c h w"]:
+        y = rearrange(F.silu(self.norm(x)), "(b t) c h w -> b t c h w", t=frames)
+        before = F.pad(y, (0, 0, 0, 0, 0, 0, self.taps - 1, 0))
+        stacked = torch.cat([before[:, i : i + frames] for i in range(self.taps)], dim=2)
+        return x + self.mix(rearrange(stacked, "b t c h w -> (b t) c h w"))
+
+
+def fold_frames(video: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b t c4 h w"]:
+    """Groups frames by fours into channels, the first frame standing four times: 1 + 4k frames -> 1 + k groups."""
+    if video.shape[2] % FRAMES_PER_LATENT != 1:
+        raise ValueError(f"video has {video.shape[2]} frames; the causal autoencoder takes 1 + 4k: 1, 5, 9, 13, 17, …")
+    first = video[:, :, :1].expand(-1, -1, FRAMES_PER_LATENT - 1, -1, -1)
+    return rearrange(torch.cat([first, video], 2), "b c (t f) h w -> b t (f c) h w", f=FRAMES_PER_LATENT)
+
+
+def unfold_frames(groups: Float[Tensor, "b t c4 h w"]) -> Float[Tensor, "b c f h w"]:
+    """Undoes `fold_frames`; of the first group only the last frame is kept."""
+    video = rearrange(groups, "b t (f c) h w -> b c (t f) h w", f=FRAMES_PER_LATENT)
+    return video[:, :, FRAMES_PER_LATENT - 1 :]
+
+
+class Encoder(nn.Module):
+    """Folded frames to latents."""
+
+    def __init__(self, config: AutoencoderConfig):
+        super().__init__()
+        half, quarter, eighth = config.widths
+        self.stem = Conv(3 * FRAMES_PER_LATENT, half, kernel=2, stride=2)
+        self.to_quarter = Conv(half, quarter, kernel=2, stride=2)
+        self.at_quarter = nn.Sequential(*[ResidualBlock(quarter) for _ in range(config.encoder_blocks[0])])
+        self.to_eighth = Conv(quarter, eighth, kernel=2, stride=2)
+        self.at_eighth = nn.ModuleList([ResidualBlock(eighth) for _ in range(config.encoder_blocks[1])])
+        self.time = nn.ModuleList([CausalTimeConv(eighth) for _ in range(config.encoder_blocks[1])])
+        self.head = nn.Sequential(PositionNorm(eighth), nn.SiLU(), Conv(eighth, config.channels, kernel=1))
+
+    def forward(self, groups: Float[Tensor, "b t c4 h w"]) -> Float[Tensor, "b t c h8 w8"]:
+        b, t = groups.shape[:2]
+        x = groups.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        x = self.at_quarter(self.to_quarter(F.silu(self.stem(x))))
+        x = self.to_eighth(x)
+        for block, time in zip(self.at_eighth, self.time, strict=True):
+            x = time(block(x), t)
+        return self.head(x).unflatten(0, (b, t))
+
+
+class Decoder(nn.Module):
+    """Latents to folded frames."""
+
+    def __init__(self, config: AutoencoderConfig):
+        super().__init__()
+        half, quarter, eighth = config.widths
+        self.stem = Conv(config.channels, eighth)
+        self.at_eighth = nn.ModuleList([ResidualBlock(eighth) for _ in range(config.decoder_blocks[2])])
+        self.time = nn.ModuleList([CausalTimeConv(eighth) for _ in range(config.decoder_blocks[2])])
+        self.to_quarter = Conv(eighth, 4 * quarter, kernel=1)
+        self.at_quarter = nn.Sequential(*[ResidualBlock(quarter) for _ in range(config.decoder_blocks[1])])
+        self.to_half = Conv(quarter, 4 * half, kernel=1)
+        self.at_half = nn.Sequential(*[ResidualBlock(half) for _ in range(config.decoder_blocks[0])])
+        self.head = nn.Sequential(PositionNorm(half), nn.SiLU(), Conv(half, 4 * 3 * FRAMES_PER_LATENT))
+
+    def forward(self, latents: Float[Tensor, "b t c h8 w8"]) -> Float[Tensor, "b t c4 h w"]:
+        b, t = latents.shape[:2]
+        x = self.stem(latents.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+        for block, time in zip(self.at_eighth, self.time, strict=True):
+            x = time(block(x), t)
+        x = self.at_quarter(F.pixel_shuffle(self.to_quarter(x), 2))
+        x = self.at_half(F.pixel_shuffle(self.to_half(x), 2))
+        return F.pixel_shuffle(self.head(x), 2).unflatten(0, (b, t))
+
+
+class CausalVideoAutoencoder(nn.Module):
+    """Pixels to normalised latents and back.
+
+    `encode` gives latents of about zero mean and unit variance per channel: the statistics of the training
+    set are measured once (`set_statistics`) and kept with the weights.
+    """
+
+    def __init__(self, config: AutoencoderConfig = AutoencoderConfig()):
+        super().__init__()
+        self.config = config
+        self.encoder, self.decoder = Encoder(config), Decoder(config)
+        self.register_buffer("mean", torch.zeros(config.channels))
+        self.register_buffer("std", torch.ones(config.channels))
+
+    def encode(self, video: Float[Tensor, "b 3 f h w"]) -> Float[Tensor, "b c t h8 w8"]:
+        """Encodes 1 + 4k frames in [-1, 1], height and width multiples of 8, to 1 + k latent frames."""
+        _check_size(video)
+        raw = self.encoder(fold_frames(video))
+        return rearrange((raw - self.mean[:, None, None]) / self.std[:, None, None], "b t c h w -> b c t h w")
+
+    def decode(self, latents: Float[Tensor, "b c t h8 w8"]) -> Float[Tensor, "b 3 f h w"]:
+        """Decodes 1 + k latent frames to 1 + 4k frames, not clamped."""
+        raw = rearrange(latents, "b c t h w -> b t c h w") * self.std[:, None, None] + self.mean[:, None, None]
+        return unfold_frames(self.decoder(raw))
+
+    def reconstruct_noisy(
+        self, video: Float[Tensor, "b 3 f h w"], generator: torch.Generator | None = None
+    ) -> tuple[Float[Tensor, "b 3 f h w"], Float[Tensor, "b t c h8 w8"]]:
+        """The training pass: decodes latents with the posterior's noise added; also gives the raw means."""
+        raw = self.encoder(fold_frames(video))
+        noise = torch.randn(raw.shape, generator=generator, dtype=torch.float32)
+        return unfold_frames(self.decoder(raw + self.config.noise * noise.to(raw.dtype))), raw
+
+    def set_statistics(self, latents: Float[Tensor, "b c t h8 w8"]) -> None:
+        """Makes `encode` give zero mean and unit variance per channel on `latents` (as encoded before the call)."""
+        mean = latents.mean((0, 2, 3, 4)) * self.std + self.mean
+        self.std.mul_(latents.std((0, 2, 3, 4)))
+        self.mean.copy_(mean)
+
+
+def _check_size(video: Tensor) -> None:
+    height, width = video.shape[-2:]
+    if height % PIXELS_PER_LATENT or width % PIXELS_PER_LATENT:
+        raise ValueError(f"video is {height}x{width}; height and width must be multiples of {PIXELS_PER_LATENT}")
+
+
+def reconstruction_loss(
+    video: Float[Tensor, "b 3 f h w"], target: Float[Tensor, "b 3 f h w"], emphasis: float = 6.0
+) -> Float[Tensor, ""]:
+    """Half absolute plus five times squared error, with saturated pixels and their surroundings `emphasis` + 1 times.
+
+    Objects cover about a tenth of a clip; an even mean would spend the model on the backdrop.
+    """
+    saturation = (target.amax(1) - target.amin(1)).flatten(0, 1)
+    near = F.max_pool2d((saturation > 0.3).float()[:, None], 5, stride=1, padding=2)
+    weight = rearrange(1 + emphasis * near, "(b f) 1 h w -> b 1 f h w", b=len(target))
+    error = video.float() - target
+    return (weight * (0.5 * error.abs() + 5 * error.square())).mean() / weight.mean()

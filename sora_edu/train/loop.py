@@ -1,0 +1,211 @@
+"""The training loop: every recipe is a loss and a `LoopConfig`, and this runs it.
+
+Nothing is drawn from a global generator. Step k's data and noise come from a generator seeded with
+(seed, k), so a run that was stopped and goes on makes bit for bit the steps it would have made.
+"""
+
+import copy
+import math
+import signal
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from sora_edu.files import replacing, write_whole
+from sora_edu.precision import autocast
+
+CHECKPOINT = "checkpoint.pt"
+CURVE = "curve.csv"
+
+
+class TrainingStopped(KeyboardInterrupt):
+    """Ctrl-C in training, after the checkpoint has been written."""
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How to train."""
+
+    steps: int
+    """Optimiser steps in all."""
+    lr: float = 1e-3
+    """Peak learning rate of AdamW."""
+    muon_lr: float | None = None
+    """Peak learning rate of Muon for the hidden matrices; None trains everything with AdamW."""
+    warmup: int = 100
+    """Steps over which the learning rate rises."""
+    decay_from: float = 0.5
+    """Share of the steps after which it falls linearly to nothing."""
+    weight_decay: float = 0.0
+    """Of both optimisers."""
+    ema: float = 0.999
+    """Decay of the exponential moving average of the weights, which is what ships."""
+    clip: float = 1.0
+    """Largest gradient norm."""
+    seed: int = 0
+    """Of data and noise."""
+    log_every: int = 10
+    """Steps between the points of the curve."""
+    save_every: int = 100
+    """Steps between checkpoints."""
+
+
+def learning_rate_factor(step: int, config: LoopConfig) -> float:
+    """Linear warm-up, a plateau, then a linear fall to zero at the last step."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup))
+    start = config.decay_from * config.steps
+    return warm * min(1.0, (config.steps - step) / max(1.0, config.steps - start))
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The generator of one step's data and noise."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+
+
+def make_optimisers(model: nn.Module, config: LoopConfig) -> list[torch.optim.Optimizer]:
+    """AdamW for everything; or Muon for the matrices inside the network and AdamW for its ends and vectors.
+
+    Muon (Jordan et al., 2024) orthogonalises the update of a matrix; embeddings, first and last layers are
+    no such maps, so they stay with AdamW.
+    """
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    inside = [p for name, p in named if config.muon_lr and _is_hidden_matrix(name, p)]
+    chosen = {id(p) for p in inside}
+    rest = [p for _, p in named if id(p) not in chosen]
+    optimisers = [torch.optim.AdamW(rest, config.lr, (0.9, 0.95), weight_decay=config.weight_decay)]
+    if inside:
+        optimisers.append(torch.optim.Muon(inside, config.muon_lr, config.weight_decay))
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["peak_lr"] = group["lr"]
+    return optimisers
+
+
+def _is_hidden_matrix(name: str, parameter: Tensor) -> bool:
+    ends = ("stem", "head", "embed", "modulation", "final")
+    return parameter.ndim == 2 and min(parameter.shape) >= 16 and not any(end in name for end in ends)
+
+
+@torch.no_grad()
+def update_ema(average: nn.Module, model: nn.Module, step: int, decay: float) -> None:
+    """Moves the average towards the weights, faster at the start, when the weights still run."""
+    decay = min(decay, (1 + step) / (10 + step))
+    pairs = zip(average.parameters(), model.parameters(), strict=True)
+    averages, weights = map(list, zip(*pairs, strict=True))
+    torch._foreach_lerp_(averages, weights, 1 - decay)
+    for kept, current in zip(average.buffers(), model.buffers(), strict=True):
+        kept.copy_(current)
+
+
+@contextmanager
+def _interrupts_wait():
+    """Holds Ctrl-C back until the step is done, so that a checkpoint is always of a whole step."""
+    caught = []
+    before = signal.signal(signal.SIGINT, lambda *_: caught.append(True))
+    try:
+        yield caught
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Run:
+    """One training run in a folder: the model, its average, its optimisers, its curve."""
+
+    def __init__(self, model: nn.Module, config: LoopConfig, folder: Path):
+        self.model, self.config, self.folder = model, config, Path(folder)
+        self.average = copy.deepcopy(model).requires_grad_(False)
+        self.optimisers = make_optimisers(model, config)
+        self.step, self.seconds = 0, 0.0
+        self.curve: list[tuple[int, float, float]] = []
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def resume(self) -> bool:
+        """Goes on from the folder's checkpoint, if there is one. Raises ValueError if it is of another run."""
+        path = self.folder / CHECKPOINT
+        if not path.exists():
+            return False
+        state = torch.load(path, weights_only=True)
+        if state["config"] != asdict(self.config):
+            changed = sorted(k for k, v in asdict(self.config).items() if state["config"].get(k) != v)
+            raise ValueError(
+                f"{path} is of a run with other settings ({', '.join(changed)}); "
+                "resume with the same settings, or train into a new folder with --out"
+            )
+        try:
+            self.model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise ValueError(f"{path} is of another model: {error}; train into a new folder with --out") from None
+        self.average.load_state_dict(state["average"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.curve = [tuple(row) for row in state["curve"]]
+        return True
+
+    def save(self) -> None:
+        """Writes everything that the next step depends on, and the curve."""
+        state = {
+            "config": asdict(self.config),
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "step": self.step,
+            "seconds": self.seconds,
+            "curve": self.curve,
+        }
+        with replacing(self.folder / CHECKPOINT) as file:
+            torch.save(state, file)
+        rows = [f"{step},{seconds:.1f},{loss:.5f}" for step, seconds, loss in self.curve]
+        write_whole(self.folder / CURVE, "\n".join(["step,seconds,loss", *rows, ""]).encode())
+
+    def train(self, loss_at: Callable[[torch.Generator], Tensor], title: str = "training") -> nn.Module:
+        """Runs the steps that are left and returns the averaged model.
+
+        `loss_at(generator)` draws a batch and gives its loss. Raises TrainingStopped after Ctrl-C, once the
+        checkpoint is safe, and FloatingPointError at the first loss that is not a finite number.
+        """
+        recent: list[float] = []
+        bar = tqdm(total=self.config.steps, initial=self.step, desc=title, unit="step", mininterval=2)
+        with _interrupts_wait() as interrupted, bar:
+            while self.step < self.config.steps:
+                start = time.perf_counter()
+                recent.append(self._one_step(loss_at))
+                self.seconds += time.perf_counter() - start
+                bar.update()
+                if self.step % self.config.log_every == 0 or self.step == self.config.steps:
+                    self.curve.append((self.step, self.seconds, sum(recent) / len(recent)))
+                    bar.set_postfix(loss=f"{self.curve[-1][2]:.4f}")
+                    recent.clear()
+                if self.step % self.config.save_every == 0 or self.step == self.config.steps or interrupted:
+                    self.save()
+                if interrupted:
+                    raise TrainingStopped(f"stopped at step {self.step}; {self.folder / CHECKPOINT} holds everything")
+        return self.average
+
+    def _one_step(self, loss_at) -> float:
+        factor = learning_rate_factor(self.step, self.config)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = group["peak_lr"] * factor
+        with autocast():
+            loss = loss_at(step_generator(self.config.seed, self.step))
+        value = loss.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the loss is {value} at step {self.step}; the last checkpoint in {self.folder} is good: "
+                "go on from it with a smaller learning rate"
+            )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        update_ema(self.average, self.model, self.step, self.config.ema)
+        return value

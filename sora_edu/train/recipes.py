@@ -1,0 +1,270 @@
+"""The recipes: what each part of tiny Sora is trained on, and how long.
+
+`tiny` trains the parts in order: the autoencoder, the text encoder, then the video DiT on cached latents
+(the text encoder learns on with it). Every recipe draws its scenes from `world.training_scenes`, so no
+stage ever meets a held-out combination. A recipe that was stopped goes on where it was.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm import tqdm
+
+from sora_edu.autoencoder import CausalVideoAutoencoder, reconstruction_loss
+from sora_edu.data import world
+from sora_edu.data.captions import VOCABULARY
+from sora_edu.diffusion import add_noise, logit_normal_times, velocity
+from sora_edu.files import replacing
+from sora_edu.precision import autocast
+from sora_edu.sora import Sora, SoraConfig
+from sora_edu.text import INITIAL_LOG_TEMPERATURE, TextConfig, TextEncoder, contrastive_loss
+from sora_edu.train.loop import LoopConfig, Run
+from sora_edu.video_dit import VideoDiT, VideoDiTConfig
+from sora_edu.weights import load_weights, save_weights
+
+TINY = SoraConfig(
+    CausalVideoAutoencoder().config,
+    TextConfig(VOCABULARY, width=192, depth=2, heads=4),
+    VideoDiTConfig(text_width=192),
+)
+AUTOENCODER_LOOP = LoopConfig(steps=1500, lr=2e-3, muon_lr=0.02, warmup=30, decay_from=0.3, ema=0.995)
+TEXT_LOOP = LoopConfig(steps=400, lr=1e-3, warmup=50, ema=0.99)
+DIT_LOOP = LoopConfig(steps=4500, lr=1e-3, warmup=100, decay_from=0.5)
+BATCH = {"autoencoder": 8, "text": 128, "dit": 64}
+CLIPS = 16384  # in the cache of latents
+PROMPT_DROPOUT = 0.1  # share of clips that are learned without a prompt, for guidance
+STATISTICS = 512  # clips whose latents give the mean and the deviation of each channel
+FULL = {"colour", "shape", "size", "motion", "relation"}
+
+
+def draw_seed(generator: torch.Generator) -> int:
+    """A fresh seed for numpy's generators, drawn from torch's."""
+    return int(torch.randint(2**31, (1,), generator=generator))
+
+
+def draw_scenes(generator: torch.Generator, n: int) -> list[world.Scene]:
+    """`n` training scenes."""
+    return list(islice(world.training_scenes(draw_seed(generator)), n))
+
+
+# ---- Autoencoder -----------------------------------------------------------------------------------------
+
+
+def grey_out(
+    video: Float[Tensor, "b c t h w"], generator: torch.Generator, share: float = 0.15
+) -> Float[Tensor, "b c t h w"]:
+    """Greys, in some of the clips, the last frames or a corner of all frames: what conditioning will look like."""
+    video = video.clone()
+    _, _, frames, height, width = video.shape
+    for clip in video:
+        choice, start, top, left = torch.rand(4, generator=generator).tolist()
+        if choice < share / 2:
+            clip[:, int(start * frames) :] = 0
+        elif choice < share:
+            clip[:, :, int(top * height) :, int(left * width) :] = 0
+    return video
+
+
+def train_autoencoder(out: Path, loop: LoopConfig = AUTOENCODER_LOOP) -> CausalVideoAutoencoder:
+    """Trains the causal video autoencoder on clips of 17 frames of 64x64, rendered as it goes."""
+    torch.manual_seed(loop.seed)
+    run = Run(CausalVideoAutoencoder(TINY.autoencoder), loop, out)
+    run.resume()
+
+    def loss_at(generator):
+        video = grey_out(world.render_batch(draw_scenes(generator, BATCH["autoencoder"])), generator)
+        reconstruction, means = run.model.reconstruct_noisy(video, generator)
+        # The posterior's width is fixed, so of its KL divergence only the squared mean is left.
+        return reconstruction_loss(reconstruction, video) + 1e-3 * means.float().square().mean()
+
+    model = run.train(loss_at, "autoencoder")
+    scenes = islice(world.training_scenes(2), STATISTICS)
+    model.set_statistics(encode_scenes(model, scenes, STATISTICS))
+    save_weights(model, out / "autoencoder.safetensors")
+    return model
+
+
+@torch.no_grad()
+def encode_scenes(model: CausalVideoAutoencoder, scenes, n: int) -> Float[Tensor, "n c t h w"]:
+    """Renders and encodes the first `n` scenes."""
+    scenes, latents = iter(scenes), []
+    for start in tqdm(range(0, n, 16), desc="encoding clips", unit_scale=16, unit="clip", mininterval=2):
+        video = world.render_batch(list(islice(scenes, min(16, n - start))))
+        with autocast():
+            latents.append(model.encode(video).float())
+    return torch.cat(latents)
+
+
+# ---- Text encoder ----------------------------------------------------------------------------------------
+
+
+class TwoWordings(nn.Module):
+    """The text encoder and the temperature of its contrastive loss."""
+
+    def __init__(self, config: TextConfig):
+        super().__init__()
+        self.text = TextEncoder(config)
+        self.log_temperature = nn.Parameter(torch.tensor(INITIAL_LOG_TEMPERATURE))
+
+    def forward(self, prompts: list[str]) -> Float[Tensor, "b d"]:
+        return self.text.pool(embed(self.text, prompts)[0]).float()
+
+
+def embed(text: TextEncoder, prompts: list[str]):
+    """Token vectors and mask, padded no further than the longest prompt of the batch."""
+    ids, mask = text.tokenizer.encode(prompts, length=None)
+    return text(ids, mask), mask
+
+
+def train_text(out: Path, loop: LoopConfig = TEXT_LOOP) -> TextEncoder:
+    """Trains the text encoder to find, for each sentence, the other wording of the same scene in the batch."""
+    torch.manual_seed(loop.seed)
+    run = Run(TwoWordings(TINY.text), loop, out)
+    run.resume()
+
+    def loss_at(generator):
+        scenes = draw_scenes(generator, BATCH["text"])
+        one, other = ([world.caption(s, draw_seed(generator), "all") for s in scenes] for _ in range(2))
+        return contrastive_loss(run.model(one), run.model(other), run.model.log_temperature.clamp(max=4.6))
+
+    model = run.train(loss_at, "text").text
+    save_weights(model, out / "text.safetensors")
+    return model
+
+
+# ---- Video DiT -------------------------------------------------------------------------------------------
+
+
+class TextToVideo(nn.Module):
+    """The two parts that learn together in the last stage."""
+
+    def __init__(self, config: SoraConfig):
+        super().__init__()
+        self.text, self.dit = TextEncoder(config.text), VideoDiT(config.dit)
+
+    def loss(
+        self, latents: Float[Tensor, "b c t h w"], prompts: list[str], generator: torch.Generator
+    ) -> Float[Tensor, ""]:
+        """Mean squared error of the predicted velocity, at logit-normal times."""
+        t = logit_normal_times(len(latents), generator=generator)
+        noise = torch.randn(latents.shape, generator=generator)
+        y, y_mask = embed(self.text, prompts)
+        predicted = self.dit(add_noise(latents, noise, t), t, y, y_mask)
+        return (predicted.float() - velocity(latents, noise)).square().mean()
+
+
+def training_prompt(scene: world.Scene, generator: torch.Generator) -> str:
+    """What a clip is learned with: nothing, a full description, or whatever the grammar likes to say."""
+    dropped, full, background, camera = torch.rand(4, generator=generator).tolist()
+    if dropped < PROMPT_DROPOUT:
+        return ""
+    extra = {"background"} if background < 0.4 else {"camera"} if camera < 0.4 else set()
+    return world.caption(scene, draw_seed(generator), FULL | extra if full < 0.6 else None)
+
+
+def cached_latents(model: CausalVideoAutoencoder, path: Path, clips: int) -> Float[Tensor, "n c t h w"]:
+    """Latents of the first `clips` scenes of stream 1, from the file if it is there."""
+    if not path.exists():
+        latents = encode_scenes(model, world.training_scenes(1), clips).half()
+        with replacing(path) as file:
+            torch.save(latents, file)
+    return torch.load(path, weights_only=True)
+
+
+def train_dit(
+    autoencoder: CausalVideoAutoencoder,
+    start: dict[str, nn.Module],
+    out: Path,
+    loop: LoopConfig = DIT_LOOP,
+    clips: int = CLIPS,
+) -> TextToVideo:
+    """Trains the video DiT, and the text encoder with it, on cached latents.
+
+    `start` holds the parts that do not start from scratch, by name: "text", and "dit" when a training goes on
+    from a checkpoint that was kept.
+    """
+    torch.manual_seed(loop.seed)
+    model = TextToVideo(TINY)
+    for name, part in start.items():
+        model.get_submodule(name).load_state_dict(part.state_dict())
+    run = Run(model, loop, out)
+    run.resume()
+    latents = cached_latents(autoencoder, out / "latents.pt", clips)
+    scenes = list(islice(world.training_scenes(1), len(latents)))
+
+    def loss_at(generator):
+        chosen = torch.randint(len(latents), (BATCH["dit"],), generator=generator)
+        prompts = [training_prompt(scenes[i], generator) for i in chosen.tolist()]
+        return run.model.loss(latents[chosen].float(), prompts, generator)
+
+    # At some eighty tokens the plain kernel's backward pass is faster on a CPU than the fused one's.
+    with sdpa_kernel(SDPBackend.MATH):
+        return run.train(loss_at, "video DiT")
+
+
+# ---- All together ----------------------------------------------------------------------------------------
+
+
+def _finished(model: nn.Module, path: Path, train: Callable[[], nn.Module]) -> nn.Module:
+    """The part from its file if its stage is done, else trained."""
+    if not path.exists():
+        return train()
+    load_weights(model, path)
+    return model.eval()
+
+
+def train_tiny(
+    out: Path, loop: LoopConfig = DIT_LOOP, clips: int = CLIPS, start: Path | None = None
+) -> Sora:
+    """Trains all of tiny Sora in order and writes the checkpoint to `out`/checkpoint.
+
+    With `start`, a checkpoint such as data/checkpoints/tiny, the stages before the DiT are taken from it and
+    the DiT goes on from its weights, with fresh optimisers.
+    """
+    sora = Sora(TINY)
+    if start is None:
+        autoencoder = _finished(
+            sora.autoencoder, out / "autoencoder/autoencoder.safetensors", lambda: train_autoencoder(out / "autoencoder")
+        )
+        parts = {"text": _finished(sora.text, out / "text/text.safetensors", lambda: train_text(out / "text"))}
+    else:
+        kept = Sora.from_pretrained(start)
+        autoencoder, parts = kept.autoencoder, {"text": kept.text, "dit": kept.dit}
+    trained = train_dit(autoencoder.eval(), parts, out / "dit", loop, clips)
+    for name, part in (("autoencoder", autoencoder), ("text", trained.text), ("dit", trained.dit)):
+        sora.get_submodule(name).load_state_dict(part.state_dict())
+    sora.save_pretrained(out / "checkpoint")
+    return sora
+
+
+RECIPES = {
+    "autoencoder": (train_autoencoder, AUTOENCODER_LOOP),
+    "text": (train_text, TEXT_LOOP),
+    "tiny": (train_tiny, DIT_LOOP),
+}
+
+
+def run(
+    name: str, out: Path | None = None, resume: Path | None = None, steps: int | None = None, start: Path | None = None
+) -> None:
+    """Runs a recipe into a folder, `runs/NAME` by default, going on where it was if it was stopped there.
+
+    `resume` is another word for the folder of a stopped run; `steps` shortens the last stage; `start` is a
+    checkpoint to go on from, for `tiny`. Raises ValueError for what does not fit.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"recipe {name!r} is unknown; use one of: {', '.join(RECIPES)}")
+    if resume is not None and not Path(resume).is_dir():
+        raise ValueError(f"resume={str(resume)!r} is no folder of a run; leave it out to start afresh")
+    if start is not None and name != "tiny":
+        raise ValueError(f"start is for the recipe tiny; {name} has nothing to go on from")
+    train, loop = RECIPES[name]
+    loop = loop if steps is None else replace(loop, steps=steps)
+    extra = {} if start is None else {"start": start}
+    train(Path(resume or out or Path("runs") / name), loop, **extra)

@@ -1,0 +1,176 @@
+"""The video diffusion transformer: spacetime patches in, their velocity out, steered by time and text.
+
+After DiT with adaLN-Zero (Peebles & Xie 2023), with joint attention over all patches of a clip. Shapes:
+
+    x, given   b c t h w   noisy latents, and latents of what is given (zeros where nothing is)
+    mask       b 4 t h w   1 = generate, 0 = given; a channel for each frame that a latent frame stands for
+    t          b or b n    time of a sample, or of each of its tokens; 0 = data, 1 = noise
+    y          b l d       text tokens; the first one stands for the whole prompt
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from sora_edu.attention import SelfAttention
+from sora_edu.patches import check_divides, patchify_video, unpatchify_video
+from sora_edu.positions import sinusoidal_3d
+
+MASK_CHANNELS = 4
+CHOICES = {"conditioning": ("adaln_zero",), "attention": ("joint",), "positions": ("sinusoidal",)}
+
+
+@dataclass(frozen=True)
+class VideoDiTConfig:
+    """Sizes and choices of a video DiT."""
+
+    channels: int = 16
+    """Channels of the latents."""
+    patch: tuple[int, int, int] = (1, 2, 2)
+    """Latent cells of a token along time, height and width."""
+    width: int = 256
+    """Channels of a token."""
+    depth: int = 8
+    """Number of blocks."""
+    heads: int = 4
+    """Attention heads."""
+    mlp_ratio: int = 4
+    """Hidden channels of the MLP, in widths."""
+    text_width: int = 192
+    """Channels of the text tokens."""
+    condition_width: int = 192
+    """Channels of the vector of time and text from which every block's modulation is read."""
+    conditioning: str = "adaln_zero"
+    """How time and text get in: adaln_zero."""
+    attention: str = "joint"
+    """Who sees whom: joint."""
+    positions: str = "sinusoidal"
+    """How a token knows its place: sinusoidal."""
+    qk_norm: bool = True
+    """Whether queries and keys are normalised."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "patch", tuple(self.patch))
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r} is unknown; use one of: {', '.join(known)}")
+
+
+def time_embedding(t: Float[Tensor, "..."], dim: int = 256) -> Float[Tensor, "... {dim}"]:
+    """Cosines then sines of 1000 t at `dim` / 2 frequencies from 1 down to about 1/10000, worked out in float64."""
+    half = dim // 2
+    speeds = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float64, device=t.device) / half)
+    angles = 1000 * t.double()[..., None] * speeds
+    return torch.cat([angles.cos(), angles.sin()], dim=-1).float()
+
+
+def modulate(
+    x: Float[Tensor, "b n d"], shift: Float[Tensor, "b #n d"], scale: Float[Tensor, "b #n d"]
+) -> Float[Tensor, "b n d"]:
+    """LayerNorm without weights of its own, then x (1 + scale) + shift."""
+    return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
+
+
+class Modulation(nn.Module):
+    """SiLU and a linear map from the condition to `parts` vectors of `width`; all zero at the start."""
+
+    def __init__(self, condition_width: int, width: int, parts: int):
+        super().__init__()
+        self.parts = parts
+        self.linear = nn.Linear(condition_width, parts * width)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, condition: Float[Tensor, "b n c"]) -> tuple[Float[Tensor, "b n d"], ...]:
+        return self.linear(F.silu(condition)).chunk(self.parts, dim=-1)
+
+
+class VideoDiTBlock(nn.Module):
+    """Attention, then an MLP, each shifted, scaled and gated by the condition; at the start it does nothing."""
+
+    def __init__(self, config: VideoDiTConfig):
+        super().__init__()
+        width, hidden = config.width, config.mlp_ratio * config.width
+        self.modulation = Modulation(config.condition_width, width, 6)
+        self.attention = SelfAttention(width, config.heads, config.qk_norm)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU("tanh"), nn.Linear(hidden, width))
+
+    def forward(self, x: Float[Tensor, "b n d"], condition: Float[Tensor, "b #n c"]) -> Float[Tensor, "b n d"]:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition)
+        x = x + gate1 * self.attention(modulate(x, shift1, scale1))
+        return x + gate2 * self.mlp(modulate(x, shift2, scale2))
+
+
+class VideoDiT(nn.Module):
+    """The network of tiny Sora, and of the full-size one: `config` decides."""
+
+    def __init__(self, config: VideoDiTConfig):
+        super().__init__()
+        self.config = config
+        cells = math.prod(config.patch)
+        self.patch_embed = nn.Linear(cells * (2 * config.channels + MASK_CHANNELS), config.width)
+        self.time_embed = nn.Sequential(
+            nn.Linear(256, config.condition_width), nn.SiLU(), nn.Linear(config.condition_width, config.condition_width)
+        )
+        self.text_embed = nn.Linear(config.text_width, config.condition_width)
+        self.blocks = nn.ModuleList(VideoDiTBlock(config) for _ in range(config.depth))
+        self.final_modulation = Modulation(config.condition_width, config.width, 2)
+        self.final = nn.Linear(config.width, cells * config.channels)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Xavier for every linear, 0.02 for the time MLP, zeros where the output must start at exactly 0."""
+        zeros = {id(m.linear) for m in self.modules() if isinstance(m, Modulation)} | {id(self.final)}
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+                if id(module) in zeros:
+                    nn.init.zeros_(module.weight)
+                else:
+                    nn.init.xavier_uniform_(module.weight)
+        for layer in (self.time_embed[0], self.time_embed[2]):
+            nn.init.normal_(layer.weight, std=0.02)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b c t h w"],
+        t: Float[Tensor, " b"] | Float[Tensor, "b n"],
+        y: Float[Tensor, "b l d"],
+        y_mask: Bool[Tensor, "b l"] | None = None,
+        given: Float[Tensor, "b c t h w"] | None = None,
+        mask: Float[Tensor, "b 4 t h w"] | None = None,
+    ) -> Float[Tensor, "b c t h w"]:
+        """The velocity eps - x_0 at every latent cell. Without `given` and `mask`, everything is generated.
+
+        `y_mask` is True at real text tokens; this conditioning reads only the first, which is always real.
+        """
+        grid = check_divides(tuple(x.shape[2:]), self.config.patch)
+        tokens = self.patch_embed(patchify_video(self._with_given(x, given, mask), self.config.patch))
+        tokens = tokens + self._positions(grid).to(tokens)
+        condition = self._condition(t, y)
+        for block in self.blocks:
+            tokens = block(tokens, condition)
+        shift, scale = self.final_modulation(condition)
+        return unpatchify_video(self.final(modulate(tokens, shift, scale)), self.config.patch, grid)
+
+    def _with_given(self, x, given, mask) -> Float[Tensor, "b c2 t h w"]:
+        b, _, t, h, w = x.shape
+        given = torch.zeros_like(x) if given is None else given
+        mask = x.new_ones(b, MASK_CHANNELS, t, h, w) if mask is None else mask
+        if given.shape != x.shape or mask.shape != (b, MASK_CHANNELS, t, h, w):
+            raise ValueError(
+                f"given is {tuple(given.shape)} and mask {tuple(mask.shape)}; "
+                f"beside x of {tuple(x.shape)} they must be {tuple(x.shape)} and {(b, MASK_CHANNELS, t, h, w)}"
+            )
+        return torch.cat([x, given, mask], dim=1)
+
+    def _condition(self, t, y) -> Float[Tensor, "b n c"]:
+        text = self.text_embed(y[:, 0])
+        return self.time_embed(time_embedding(t if t.ndim == 2 else t[:, None])) + text[:, None]
+
+    def _positions(self, grid: tuple[int, int, int]) -> Float[Tensor, "n d"]:
+        return sinusoidal_3d(*grid, self.config.width)
