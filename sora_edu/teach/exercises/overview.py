@@ -165,7 +165,6 @@ LATENT_SHAPE = Exercise(
     equivalent_mutants={
         "frames - 1 -> frames + 1": "for 1 + 4k frames, (frames + 1) // 4 is k as well",
     },
-    equivalent_mutants={},
 )
 
 
