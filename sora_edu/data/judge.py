@@ -21,6 +21,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Complex, Float
 from scipy import ndimage, stats
 from torch import Tensor
@@ -34,12 +35,15 @@ from sora_edu.data.world import SPLITS, evaluation_set, render
 
 # Chroma is what is left of a colour when its grey is taken out: a point in the plane across (1, 1, 1).
 CHROMA = np.array([[2, -1, -1], [0, math.sqrt(3), -math.sqrt(3)]]).T / math.sqrt(6)
-PALETTE = np.array(list(COLOURS.values())) @ CHROMA
+CHROMA = CHROMA.astype(np.float32)
+PALETTE = (np.array(list(COLOURS.values())) @ CHROMA).astype(np.float32)
 COLOUR_TOLERANCE = 0.15  # half the distance between the nearest two palette colours, which is 0.32
 SMALLEST_AREA = 0.003  # of a thing's fully covered part, in squared heights: a shrunken digit 1 has more
 
 RINGS = (np.arange(14) + 0.5) * (2.3 / 14)  # radii of the polar grid, in radii of gyration
 ANGLES = 64
+RASTER = 48  # pixels across a template in the bank
+WRITINGS = 97  # handwritten examples of each digit that the world uses
 BLURS = (0.05, 0.09, 0.15, 0.25, 0.4)  # of the bank's shapes, in radii of gyration
 PIXEL_BLUR = 0.7  # pixels: the ramp at an outline, the resampling and some softness of a decoder
 
@@ -156,9 +160,10 @@ class _Malformed(Exception):
 def _colours_present(chroma: Float[np.ndarray, "t h w 2"]) -> list[int]:
     """Indices of the palette colours that cover whole pixels, the most frequent first."""
     frames, height = chroma.shape[:2]
-    strong = chroma[np.hypot(chroma[..., 0], chroma[..., 1]) > 0.2]
-    distance = np.linalg.norm(strong[:, None] - PALETTE, axis=-1)
-    nearest = distance.argmin(1)[distance.min(1) < COLOUR_TOLERANCE]
+    square = (chroma**2).sum(-1)
+    strong = square > 0.2**2
+    distance = square[strong, None] - 2 * chroma[strong] @ PALETTE.T + (PALETTE**2).sum(1)  # squared
+    nearest = distance.argmin(1)[distance.min(1) < COLOUR_TOLERANCE**2]
     area = np.bincount(nearest, minlength=len(PALETTE)) / (frames * height**2)
     present = [i for i in np.argsort(-area) if area[i] > max(SMALLEST_AREA, 0.1 * area.max())]
     return present
@@ -189,13 +194,11 @@ def _clean(cover: Float[np.ndarray, "t h w"]) -> Float[np.ndarray, "t h w"]:
     area = np.bincount(labels.ravel(), minlength=count + 1).astype(float)
     area[0] = 0
     frame_of = np.zeros(count + 1, int)
-    for frame in range(len(cover)):
-        frame_of[np.unique(labels[frame])] = frame
+    frame_of[labels] = np.arange(len(cover))[:, None, None]
     total = np.bincount(frame_of, weights=area, minlength=len(cover))
     keep = area >= np.maximum(3, 0.06 * total[frame_of])
     keep[0] = False
-    near = ndimage.binary_dilation(keep[labels], structure=flat, iterations=2)
-    return cover * near
+    return cover * ndimage.maximum_filter(keep[labels], (0, 5, 5))
 
 
 # --------------------------------------------------------------------------------- place, scale, shape
@@ -267,13 +270,21 @@ def _spectrum(polar: Float[np.ndarray, "t r a"]) -> Complex[np.ndarray, "t r k"]
 
 @lru_cache(maxsize=1)
 def _rasters() -> tuple[np.ndarray, Float[np.ndarray, "m s s"]]:
-    """Names and coverages of the six shapes and of all handwritten digits, on a template's square."""
-    names, images = list(SHAPES), [(template(shape)[0].numpy() < 0).astype(np.float32) for shape in SHAPES]
-    for digit in DIGITS:
-        for writing in range(len(_handwriting()[digit])):
-            names.append(digit)
-            images.append((template(digit, writing)[0].numpy() < 0).astype(np.float32))
-    return np.array(names), np.stack(images)
+    """Names and coverages of the six shapes and of all handwriting in use, on a template's square.
+
+    The digits are drawn here as `template` draws them, all at once and coarser: a thousand exact distance
+    transforms would keep the first clip waiting for a minute.
+    """
+    names = list(SHAPES) + [digit for digit in DIGITS for _ in range(WRITINGS)]
+    shapes = F.interpolate(
+        (torch.stack([template(shape) for shape in SHAPES]) < 0).float(), (RASTER, RASTER), mode="area"
+    )[:, 0]
+    ink = np.stack([_handwriting()[digit][i] for digit in DIGITS for i in range(WRITINGS)])
+    axis = ((np.arange(2 * RASTER) + 0.5) / RASTER - 1) * TEMPLATE_EXTENT / 1.25
+    grid = torch.tensor(np.stack(np.meshgrid(axis, axis), -1), dtype=torch.float32)[None]
+    ink = F.pad(torch.tensor(ink, dtype=torch.float32), (1, 1, 1, 1))[None]  # the writings as channels
+    digits = F.avg_pool2d((F.grid_sample(ink, grid, "bicubic", align_corners=False)[0] > 0.45).float(), 2)
+    return np.array(names), torch.cat([shapes, digits]).numpy()
 
 
 @lru_cache(maxsize=len(BLURS))
@@ -432,8 +443,8 @@ def _orbit_miss(x, y, t, weight) -> float:
 @lru_cache(maxsize=8)
 def _backdrops(frames: int, height: int, width: int):
     """Hypotheses (camera, texture, how far it moved) and orthogonal waves on a thinned grid of pixels."""
-    step = max(1, height // 24)
-    picked = np.unique(np.linspace(0, frames - 1, min(frames, 7)).round().astype(int))
+    step = max(1, height // 20)
+    picked = np.unique(np.linspace(0, frames - 1, min(frames, 5)).round().astype(int))
     t = picked / FPS
     centre = width / height / 2
     x = ((np.arange(0, width, step) + 0.5) / height - centre)[None, None, :]
