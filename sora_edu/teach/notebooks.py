@@ -142,9 +142,9 @@ def _run_minutes(notebook: NotebookNode, folder: Path, **variables: str) -> floa
 
 def stamp(notebook: NotebookNode, times: dict) -> None:
     """Writes the times between the marks `<!-- times -->` and `<!-- /times -->`, or below the title."""
-    exercises = f"exercises {times['exercises']} minutes, " if times["exercises"] else ""
+    exercises = f"exercises {_minutes(times['exercises'])}, " if times["exercises"] else ""
     text = (
-        f"Reading {times['reading']} minutes, {exercises}running {times['run']:g} minutes on two cores"
+        f"Reading {_minutes(times['reading'])}, {exercises}running {_minutes(times['run'])} on two cores"
         f" ({times['run_float32']:g} in plain float32)."
     )
     line = f"<!-- times -->{text}<!-- /times -->"
@@ -153,6 +153,10 @@ def stamp(notebook: NotebookNode, times: dict) -> None:
         marked[0].source = _TIMES.sub(lambda _: line, marked[0].source)
     else:
         notebook.cells[0].source += f"\n\n{line}"
+
+
+def _minutes(number: int | float) -> str:
+    return f"{number:g} minute{'' if number == 1 else 's'}"
 
 
 def solved(notebook: NotebookNode) -> NotebookNode:
