@@ -40,6 +40,7 @@ test: setup  ## Run every test: style, unit tests, notebooks as they ship, noteb
 	@$(PY) -m pytest --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg \
 	    --nbval-cell-timeout=600 -n 2 --dist loadscope tests notebooks
 
-video: setup  ## Write a clip:  make video PROMPT="a red star bounces"
+video:  ## Write a clip:  make video PROMPT="a red star bounces"
 	@[ -n "$$PROMPT" ] || { echo 'Which clip? For example:  make video PROMPT="a red star bounces"' >&2; exit 2; }
+	@$(MAKE) -s setup
 	@$(PY) -m sora_edu generate "$$PROMPT" --out "$$OUT"
