@@ -27,7 +27,7 @@ from scipy import ndimage, stats
 from torch import Tensor
 from tqdm import tqdm
 
-from sora_edu.data.render import FPS, RESTITUTION, TEMPLATE_EXTENT, _fall, _handwriting, template
+from sora_edu.data.render import FPS, GRAVITY, RESTITUTION, TEMPLATE_EXTENT, _fall, _handwriting, template
 from sora_edu.data.scene import CANNOT_SPIN, COLOURS, DIGITS, SHAPES, SIZES, Scene, Thing
 from sora_edu.data.world import SPLITS, evaluation_set, render
 
@@ -48,6 +48,13 @@ BLURS = (0.05, 0.09, 0.15, 0.25, 0.4)  # of the bank's shapes, in radii of gyrat
 PIXEL_BLUR = 0.7  # pixels: the ramp at an outline, the resampling and some softness of a decoder
 
 SPIN_RATES = np.radians(np.arange(60, 161, 4))  # the world's are 80 to 130 degrees per second
+SPIN_MARGIN = 0.01  # of correlation, by which turning must fit better than standing upright
+SHAPE_SCORE = 0.92  # least correlation of all frames with one shape
+PART_SCORE = 0.9  # and of each quarter of the clip
+RIVAL_MARGIN = 0.01  # by which another shape may fit a quarter of the clip better
+STRENGTH = (0.8, 1.2)  # of a thing's colour; where two clips are blended it is about a half
+GHOST = 0.1  # chroma where no thing was found: a quarter of the palest colour's
+GHOST_AREA = 0.006  # squared heights, on average over the frames
 ORBIT_RATES = 2 * math.pi * np.arange(0.40, 0.66, 0.02)  # the world's are 0.49 to 0.55 turns per second
 
 
@@ -107,8 +114,11 @@ class Reading:
 
     def compare(self, scene: Scene) -> dict[str, bool]:
         """For each attribute that `scene` names, whether it is read so (for all things at once)."""
+        named = _named(scene)
         if self.malformed or len(self.things) != len(scene.things):
-            return dict.fromkeys(_named(scene), False)
+            return dict.fromkeys(named, False)
+        if len(self.things[0].x) == 1:  # one frame can be right or wrong about neither
+            named = [name for name in named if name not in ("motion", "camera")]
         mine, swapped = _pair(tuple(t.thing for t in self.things), scene.things)
         relation = SWAPPED.get(self.relation, self.relation) if swapped else self.relation
         right = {
@@ -120,14 +130,17 @@ class Reading:
         right["background"] = scene.background in (None, self.background)
         right["camera"] = scene.camera in (None, self.camera)
         right["relation"] = scene.relation in (None, relation)
-        return {name: right[name] for name in _named(scene)}
+        return {name: right[name] for name in named}
 
     def __str__(self) -> str:
         if self.malformed:
             return f"malformed: {self.reason}"
-        told = [" ".join(filter(None, vars(track.thing).values())) for track in self.things]
+        told = [
+            " ".join(word for word in (t.thing.size, t.thing.colour, t.thing.shape, t.thing.motion) if word)
+            for t in self.things
+        ]
         join = f" [{self.relation}] " if len(told) == 2 else ""
-        return f"{join.join(told)}; {self.background} background, camera {self.camera}"
+        return f"{join.join(told)}; {self.background} background, camera {self.camera or 'unknown'}"
 
 
 SWAPPED = {"in front of": "behind", "behind": "in front of"}
@@ -253,6 +266,8 @@ class _Bank:
     """Name of each entry."""
     spectrum: Complex[np.ndarray, "m r k"]
     """Fourier transform over the angle of the polar picture, weighted and of unit norm."""
+    norm: Float[np.ndarray, " m"]
+    """What it was divided by."""
     gyration: Float[np.ndarray, " m"]
     """Radius of gyration of the blurred entry, in radii."""
     centre: Float[np.ndarray, "m 2"]
@@ -298,26 +313,27 @@ def _bank(blur: float) -> _Bank:
     images = ndimage.gaussian_filter(images, (0, sigma, sigma), truncate=3)
     moments = _moments(images)
     spectrum = _spectrum(_polar(images, moments))
-    spectrum /= np.sqrt((np.abs(spectrum) ** 2).sum((1, 2), keepdims=True))
+    norm = np.sqrt((np.abs(spectrum) ** 2).sum((1, 2)))
+    spectrum /= norm[:, None, None]
     middle = images.shape[-1] / 2
     centre = np.stack([moments.x - middle, moments.y - middle], -1) * pixel
-    return _Bank(names, spectrum.astype(np.complex64), moments.gyration * pixel, centre)
+    return _Bank(names, spectrum.astype(np.complex64), norm, moments.gyration * pixel, centre)
 
 
 @dataclass(frozen=True)
 class _Match:
-    """The bank entry that fits all frames of a thing best."""
+    """The bank entry that fits all frames of a thing best, jointly."""
 
-    shape: str
+    entry: int
+    """Its index in the bank."""
     score: float
+    """Correlation of all frames with it: 1 when each is a multiple of it."""
+    strength: float
+    """The multiple: 1 where the thing covers its pixels fully."""
     rate: float
     """Turn in radians per second; 0 when it does not spin."""
     phase: float
     """Angle in the first frame, in radians."""
-    gyration: float
-    centre: np.ndarray
-    agreement: Float[np.ndarray, " t"]
-    """Correlation of each single frame with the entry."""
 
 
 def _spin_rate(spectrum: Complex[np.ndarray, "t r k"], times) -> float:
@@ -331,28 +347,45 @@ def _spin_rate(spectrum: Complex[np.ndarray, "t r k"], times) -> float:
 def _match(spectrum: Complex[np.ndarray, "t r k"], times, bank: _Bank, may_spin: bool) -> _Match:
     """Compares the frames, jointly, with every entry: upright, and turning at the best steady rate."""
     energy = math.sqrt((np.abs(spectrum) ** 2).sum() / len(times))
-    upright = np.einsum("rk,mrk->m", spectrum.mean(0).conj(), bank.spectrum, optimize=True).real / energy
-    best = int(upright.argmax())
-    score, rate, phase = float(upright[best]), 0.0, 0.0
+    upright = _correlate(spectrum.mean(0), bank) / energy
+    best, rate, phase = int(upright.argmax()), 0.0, 0.0
+    score = float(upright[best])
     if may_spin:
         turning = _spin_rate(spectrum, times) if len(times) > 1 else 0.0
-        frequency = np.arange(spectrum.shape[-1])
-        still = (spectrum * np.exp(1j * turning * times[:, None, None] * frequency)).mean(0)
-        product = np.einsum("rk,mrk->mk", still, bank.spectrum.conj(), optimize=True)
-        # The weights already count each middle frequency twice, and irfft would count it twice again.
+        upright = _turned(spectrum, -turning * times).mean(0)
+        product = np.einsum("rk,mrk->mk", upright, bank.spectrum.conj(), optimize=True)
+        # The weights count each middle frequency twice already, and irfft would do so once more.
         product = product / np.r_[1, np.full(ANGLES // 2 - 1, 2), 1]
-        turned = np.fft.irfft(product, n=ANGLES, axis=-1) * ANGLES / energy
+        turned = np.fft.irfft(product, n=ANGLES, axis=-1) * (ANGLES / energy)
         turned[np.isin(bank.names, CANNOT_SPIN)] = 0
-        entry, bin_ = np.unravel_index(turned.argmax(), turned.shape)
-        if turned[entry, bin_] > score + 0.01:
-            best, score = int(entry), float(turned[entry, bin_])
-            rate, phase = turning, 2 * math.pi * bin_ / ANGLES
-    angle = phase + rate * times
-    template_ = bank.spectrum[best] * np.exp(-1j * angle[:, None, None] * np.arange(spectrum.shape[-1]))
-    norm = np.sqrt((np.abs(spectrum) ** 2).sum((1, 2))) + 1e-9
-    agreement = (spectrum * template_.conj()).real.sum((1, 2)) / norm
-    shape = str(bank.names[best])
-    return _Match(shape, score, rate, phase, bank.gyration[best], bank.centre[best], agreement)
+        entry, step = np.unravel_index(turned.argmax(), turned.shape)
+        if turned[entry, step] > score + SPIN_MARGIN:
+            best, score = int(entry), float(turned[entry, step])
+            rate, phase = turning, 2 * math.pi * step / ANGLES
+    return _Match(best, score, score * energy / bank.norm[best], rate, phase)
+
+
+def _correlate(spectrum: Complex[np.ndarray, "r k"], bank: _Bank) -> Float[np.ndarray, " m"]:
+    return np.einsum("rk,mrk->m", spectrum.conj(), bank.spectrum, optimize=True).real
+
+
+def _turned(spectrum: Complex[np.ndarray, "t r k"], angle) -> Complex[np.ndarray, "t r k"]:
+    """The pictures turned clockwise by an angle each: turning shifts, and a shift is a phase."""
+    return spectrum * np.exp(-1j * np.asarray(angle)[:, None, None] * np.arange(spectrum.shape[-1]))
+
+
+def _check_shape(spectrum: Complex[np.ndarray, "t r k"], match: _Match, times, bank: _Bank):
+    """Refuses a thing that is not one known shape from the first quarter of the clip to the last."""
+    if match.score < SHAPE_SCORE:
+        raise _Malformed("has no known shape, or not one shape throughout")
+    if not STRENGTH[0] < match.strength < STRENGTH[1]:
+        raise _Malformed("does not cover what lies behind it")
+    upright = _turned(spectrum, -match.phase - match.rate * times)
+    for part in np.array_split(upright, min(4, len(upright))):
+        agreement = _correlate(part.mean(0), bank) / np.linalg.norm(part.mean(0))
+        rival = agreement[bank.names != bank.names[match.entry]].max()
+        if agreement[match.entry] < rival - RIVAL_MARGIN or agreement[match.entry] < PART_SCORE:
+            raise _Malformed("changes its shape")
 
 
 # ---------------------------------------------------------------------------------------------- motion
@@ -364,6 +397,8 @@ def _falls(frames: int, restitution: float) -> tuple[np.ndarray, np.ndarray]:
     t = np.arange(frames) / FPS
     throws = np.arange(-0.14, 0.25, 0.02) if restitution == 0 else np.arange(0.0, 0.25, 0.025)
     drops = np.arange(0.06, 0.85, 0.02)
+    if restitution > 0:  # whose bounce shows; what does not reach the floor is a fall
+        drops = drops[drops < max(0.07, 0.5 * GRAVITY * (0.8 * t[-1]) ** 2)]
     heights = np.stack([_fall(t, throw, drop, restitution) for throw in throws for drop in drops])
     if restitution > 0:
         return heights, np.broadcast_to(t, heights.shape)
@@ -389,6 +424,8 @@ def _spread(values, weight):
 
 PLACE_ERROR = 0.008  # heights: how exactly a centre is read
 SCALE_ERROR = 0.03  # relative
+PLACE_MISS = 0.03  # heights (rms) by which a track may miss its law: two pixels of 64
+SCALE_MISS = 0.12  # relative
 
 
 def _motion(x, y, radius, rate, weight) -> tuple[str, float, float]:
@@ -496,43 +533,51 @@ def _backdrop(grey: Float[np.ndarray, "t h w"], covered: Float[np.ndarray, "t h 
 # ------------------------------------------------------------------------------------------ the judge
 
 
-def _read_thing(colour: int, cover: Float[np.ndarray, "t h w"], camera: tuple[str, float, float]) -> Track:
+def _read_thing(colour: str, cover: Float[np.ndarray, "t h w"], camera: tuple[str, float, float]) -> Track:
+    """Shape, size, place and motion of the thing of one colour, from its cleaned coverage."""
     frames, height, width = cover.shape
     times = np.arange(frames) / FPS
     _, speed, zoom_rate = camera
     zoom = np.exp(zoom_rate * times)
-    cover = _clean(cover)
     moments = _moments(cover)
     visible = moments.area > 6
-    if visible.sum() < frames:
-        raise _Malformed("a thing is missing in some frames")
+    if not visible.all():
+        raise _Malformed("is missing in some frames")
     spectrum = _spectrum(_polar(cover, moments))
-    relative_blur = PIXEL_BLUR / float(np.median(moments.gyration))
-    blur = min(BLURS, key=lambda b: abs(math.log(b / relative_blur)))
+    bank = _bank(_nearest(BLURS, PIXEL_BLUR / float(np.median(moments.gyration))))
     steady = np.ptp(np.log(moments.gyration / zoom)) < 0.3  # what spins does not grow
-    match = _match(spectrum, times, _bank(blur), may_spin=steady)
-    if match.score < 0.9:
-        raise _Malformed(f"the {list(COLOURS)[colour]} thing has no known shape, or not one shape throughout")
-    if match.score < 0.9:
-        raise _Malformed(f"the {list(COLOURS)[colour]} thing has no known shape, or not one shape throughout")
-    radius = moments.gyration / match.gyration / height
+    match = _match(spectrum, times, bank, may_spin=steady)
+    _check_shape(spectrum, match, times, bank)
+    shape = str(bank.names[match.entry])
+    radius = moments.gyration / bank.gyration[match.entry] / height
     angle = match.phase + match.rate * times
     cos, sin = np.cos(angle), np.sin(angle)
-    dx, dy = match.centre
+    dx, dy = bank.centre[match.entry]
     x = moments.x / height - radius * (cos * dx - sin * dy)
     y = moments.y / height - radius * (sin * dx + cos * dy)
-    motion, start = None, float(radius[0])
+    motion = None
     if frames > 1:
         centre = 0.5 * width / height
         in_world = (x - centre) / zoom + centre + speed * times, (y - 0.5) / zoom + 0.5, radius / zoom
         motion, place_miss, scale_miss = _motion(*in_world, match.rate, np.ones(frames))
-        if place_miss > 0.03 or scale_miss > 0.12:
-            raise _Malformed(f"the path of the {list(COLOURS)[colour]} thing follows no law")
-    size = min(SIZES, key=lambda name: abs(math.log(SIZES[name] / start)))
-    if match.shape in CANNOT_SPIN and motion == "spins":
-        motion = "stands still"
-    thing = Thing(match.shape, list(COLOURS)[colour], size, motion)
-    return Track(thing, x, y, radius, angle, visible, match.score)
+        if place_miss > PLACE_MISS or scale_miss > SCALE_MISS:
+            raise _Malformed("follows no law of motion")
+    size = _nearest(SIZES, radius[0], SIZES.get)
+    return Track(Thing(shape, colour, size, motion), x, y, radius, angle, visible, match.score)
+
+
+def _nearest(candidates, value: float, key=float):
+    """The candidate whose key is nearest in proportion."""
+    return min(candidates, key=lambda candidate: abs(math.log(key(candidate) / value)))
+
+
+def _check_ghosts(chroma: Float[np.ndarray, "t h w 2"], covered: Float[np.ndarray, "t h w"]):
+    """Refuses a clip with colour where no thing is: an echo of another clip."""
+    smooth = ndimage.uniform_filter(chroma, (0, 3, 3, 0))
+    away = ndimage.maximum_filter(covered > 0, (0, 3, 3)) == 0
+    ghost = ((smooth**2).sum(-1) > GHOST**2) & away
+    if ghost.sum() > GHOST_AREA * len(chroma) * chroma.shape[1] ** 2:
+        raise _Malformed("a faint colour where nothing is")
 
 
 def _read(clip: Float[Tensor, "c t h w"]) -> Reading:
@@ -542,17 +587,25 @@ def _read(clip: Float[Tensor, "c t h w"]) -> Reading:
     if not colours:
         raise _Malformed("nothing has a colour of this world")
     if len(colours) > 2:
-        raise _Malformed("more than two colours")
-    cover = _coverages(chroma, colours)
+        raise _Malformed("there are more than two colours")
+    cover = [_clean(c) for c in _coverages(chroma, colours)]
+    _check_ghosts(chroma, sum(cover))
     background, camera = _backdrop(pixels.mean(-1), sum(cover))
-    things = tuple(_read_thing(i, c, camera) for i, c in zip(colours, cover, strict=True))
-    return Reading(False, None, things, background, camera[0], "apart" if len(things) == 2 else None)
+    things = []
+    for index, c in zip(colours, cover, strict=True):
+        colour = list(COLOURS)[index]
+        try:
+            things.append(_read_thing(colour, c, camera))
+        except _Malformed as problem:
+            raise _Malformed(f"the {colour} thing {problem}") from None
+    relation = "apart" if len(things) == 2 else None
+    return Reading(False, None, tuple(things), background, camera[0] if len(clip[0]) > 1 else None, relation)
 
 
 def judge(clip: Float[Tensor, "3 t h w"]) -> Reading:
     """Reads one clip, pixels in [-1, 1], of any size from 32x32 and any length.
 
-    One frame shows no motion and no moving camera: these are read as None and "still".
+    One frame shows no motion and no moving camera: these are read as None, and asking for them is ignored.
     Raises `ValueError` for a clip of another shape or with values that are not finite.
     """
     if clip.ndim != 4 or clip.shape[0] != 3 or min(clip.shape[1:]) < 1 or min(clip.shape[2:]) < 32:
