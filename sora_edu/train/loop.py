@@ -126,7 +126,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def resume(self) -> bool:
-        """Goes on from the folder's checkpoint, if there is one. Raises ValueError if it is of another run."""
+        """Goes on from the folder's checkpoint, if there is one; ValueError if it is of another run."""
         path = self.folder / CHECKPOINT
         if not path.exists():
             return False
@@ -140,7 +140,8 @@ class Run:
         try:
             self.model.load_state_dict(state["model"])
         except RuntimeError as error:
-            raise ValueError(f"{path} is of another model: {error}; train into a new folder with --out") from None
+            message = f"{path} is of another model: {error}; train into a new folder with --out"
+            raise ValueError(message) from None
         self.average.load_state_dict(state["average"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
@@ -185,7 +186,8 @@ class Run:
                 if self.step % self.config.save_every == 0 or self.step == self.config.steps or interrupted:
                     self.save()
                 if interrupted:
-                    raise TrainingStopped(f"stopped at step {self.step}; {self.folder / CHECKPOINT} holds everything")
+                    kept = self.folder / CHECKPOINT
+                    raise TrainingStopped(f"stopped at step {self.step}; {kept} holds everything")
         return self.average
 
     def _one_step(self, loss_at) -> float:

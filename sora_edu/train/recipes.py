@@ -1,10 +1,11 @@
 """The recipes: what each part of tiny Sora is trained on, and how long.
 
-`tiny` trains the parts in order: the autoencoder, the text encoder, then the video DiT on cached latents
-(the text encoder learns on with it). Every recipe draws its scenes from `world.training_scenes`, so no
-stage ever meets a held-out combination. A recipe that was stopped goes on where it was.
+`tiny` trains the parts in order: the autoencoder, its decoder once more, the text encoder, then the
+video DiT on cached latents (the text encoder learns on with it). Every recipe draws its scenes from
+`world.training_scenes`, so no stage ever meets a held-out combination. A recipe that was stopped goes on where it was.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
@@ -34,8 +35,9 @@ TINY = SoraConfig(
     VideoDiTConfig(text_width=192),
 )
 AUTOENCODER_LOOP = LoopConfig(steps=1500, lr=2e-3, muon_lr=0.02, warmup=30, decay_from=0.3, ema=0.995)
+DECODER_LOOP = LoopConfig(steps=1500, lr=1e-3, muon_lr=0.01, warmup=30, decay_from=0.0, ema=0.995, seed=1)
 TEXT_LOOP = LoopConfig(steps=400, lr=1e-3, warmup=50, ema=0.99)
-DIT_LOOP = LoopConfig(steps=4500, lr=1e-3, warmup=100, decay_from=0.5)
+DIT_LOOP = LoopConfig(steps=5500, lr=1e-3, warmup=100, decay_from=0.5)
 BATCH = {"autoencoder": 8, "text": 128, "dit": 64}
 CLIPS = 16384  # in the cache of latents
 PROMPT_DROPOUT = 0.1  # share of clips that are learned without a prompt, for guidance
@@ -59,7 +61,7 @@ def draw_scenes(generator: torch.Generator, n: int) -> list[world.Scene]:
 def grey_out(
     video: Float[Tensor, "b c t h w"], generator: torch.Generator, share: float = 0.15
 ) -> Float[Tensor, "b c t h w"]:
-    """Greys, in some of the clips, the last frames or a corner of all frames: what conditioning will look like."""
+    """Greys, in some clips, the last frames or a corner of all frames: what conditioning will look like."""
     video = video.clone()
     _, _, frames, height, width = video.shape
     for clip in video:
@@ -71,21 +73,36 @@ def grey_out(
     return video
 
 
-def train_autoencoder(out: Path, loop: LoopConfig = AUTOENCODER_LOOP) -> CausalVideoAutoencoder:
-    """Trains the causal video autoencoder on clips of 17 frames of 64x64, rendered as it goes."""
-    torch.manual_seed(loop.seed)
-    run = Run(CausalVideoAutoencoder(TINY.autoencoder), loop, out)
+def _learn_to_reconstruct(model: CausalVideoAutoencoder, out: Path, loop: LoopConfig, title: str):
+    """Runs a loop on clips of 17 frames of 64x64, rendered as it goes, and gives the averaged model."""
+    run = Run(model, loop, out)
     run.resume()
 
     def loss_at(generator):
         video = grey_out(world.render_batch(draw_scenes(generator, BATCH["autoencoder"])), generator)
-        reconstruction, means = run.model.reconstruct_noisy(video, generator)
+        reconstruction, means = model.reconstruct_noisy(video, generator)
         # The posterior's width is fixed, so of its KL divergence only the squared mean is left.
         return reconstruction_loss(reconstruction, video) + 1e-3 * means.float().square().mean()
 
-    model = run.train(loss_at, "autoencoder")
-    scenes = islice(world.training_scenes(2), STATISTICS)
-    model.set_statistics(encode_scenes(model, scenes, STATISTICS))
+    return run.train(loss_at, title)
+
+
+def train_autoencoder(out: Path, loop: LoopConfig = AUTOENCODER_LOOP) -> CausalVideoAutoencoder:
+    """Trains the causal video autoencoder, and measures its latents' statistics."""
+    torch.manual_seed(loop.seed)
+    model = _learn_to_reconstruct(CausalVideoAutoencoder(TINY.autoencoder), out, loop, "autoencoder")
+    model.set_statistics(encode_scenes(model, world.training_scenes(2), STATISTICS))
+    save_weights(model, out / "autoencoder.safetensors")
+    return model
+
+
+def train_decoder(
+    model: CausalVideoAutoencoder, out: Path, loop: LoopConfig = DECODER_LOOP
+) -> CausalVideoAutoencoder:
+    """Goes on with the decoder alone. The latents stay what they are, so the DiT can be trained meanwhile."""
+    model = copy.deepcopy(model).train().requires_grad_(True)
+    model.encoder.requires_grad_(False)
+    model = _learn_to_reconstruct(model, out, loop, "decoder")
     save_weights(model, out / "autoencoder.safetensors")
     return model
 
@@ -123,7 +140,7 @@ def embed(text: TextEncoder, prompts: list[str]):
 
 
 def train_text(out: Path, loop: LoopConfig = TEXT_LOOP) -> TextEncoder:
-    """Trains the text encoder to find, for each sentence, the other wording of the same scene in the batch."""
+    """Trains the text encoder to find, for each sentence, the other wording of its scene in the batch."""
     torch.manual_seed(loop.seed)
     run = Run(TwoWordings(TINY.text), loop, out)
     run.resume()
@@ -211,11 +228,12 @@ def train_dit(
 # ---- All together ----------------------------------------------------------------------------------------
 
 
-def _finished(model: nn.Module, path: Path, train: Callable[[], nn.Module]) -> nn.Module:
-    """The part from its file if its stage is done, else trained."""
-    if not path.exists():
+def _finished(model: nn.Module, folder: Path, train: Callable[[], nn.Module]) -> nn.Module:
+    """The part from its folder if its stage is done, else trained."""
+    done = next(folder.glob("*.safetensors"), None)
+    if done is None:
         return train()
-    load_weights(model, path)
+    load_weights(model, done)
     return model.eval()
 
 
@@ -229,15 +247,16 @@ def train_tiny(
     """
     sora = Sora(TINY)
     if start is None:
-        autoencoder = _finished(
-            sora.autoencoder, out / "autoencoder/autoencoder.safetensors", lambda: train_autoencoder(out / "autoencoder")
-        )
-        parts = {"text": _finished(sora.text, out / "text/text.safetensors", lambda: train_text(out / "text"))}
+        first, better = out / "autoencoder", out / "decoder"
+        autoencoder = _finished(sora.autoencoder, first, lambda: train_autoencoder(first))
+        decoder = _finished(copy.deepcopy(autoencoder), better, lambda: train_decoder(autoencoder, better))
+        parts = {"text": _finished(sora.text, out / "text", lambda: train_text(out / "text"))}
     else:
         kept = Sora.from_pretrained(start)
-        autoencoder, parts = kept.autoencoder, {"text": kept.text, "dit": kept.dit}
+        autoencoder = decoder = kept.autoencoder
+        parts = {"text": kept.text, "dit": kept.dit}
     trained = train_dit(autoencoder.eval(), parts, out / "dit", loop, clips)
-    for name, part in (("autoencoder", autoencoder), ("text", trained.text), ("dit", trained.dit)):
+    for name, part in (("autoencoder", decoder), ("text", trained.text), ("dit", trained.dit)):
         sora.get_submodule(name).load_state_dict(part.state_dict())
     sora.save_pretrained(out / "checkpoint")
     return sora
@@ -251,7 +270,11 @@ RECIPES = {
 
 
 def run(
-    name: str, out: Path | None = None, resume: Path | None = None, steps: int | None = None, start: Path | None = None
+    name: str,
+    out: Path | None = None,
+    resume: Path | None = None,
+    steps: int | None = None,
+    start: Path | None = None,
 ) -> None:
     """Runs a recipe into a folder, `runs/NAME` by default, going on where it was if it was stopped there.
 
