@@ -5,6 +5,7 @@ which makes each annotated function of the package compare its arguments and res
 """
 
 import os
+import tempfile
 
 import pytest
 import torch
@@ -14,6 +15,10 @@ _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 _THREADS = max(1, (os.cpu_count() or 1) // _WORKERS)
 os.environ.setdefault("OMP_NUM_THREADS", str(_THREADS))
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+# Exercises that the notebooks check while they are tested are not the user's own progress.
+_HOME = tempfile.TemporaryDirectory(prefix="sora_edu_progress_")
+os.environ["SORA_EDU_HOME"] = _HOME.name
 
 
 @pytest.fixture

@@ -45,9 +45,6 @@ PARTS = (
 )
 """The parts of a chapter in their order. Ideas and exercises may alternate: the first of each counts."""
 
-WITHOUT_EXERCISES = ("00_from_prompt_to_video",)
-"""Chapters that only look around: they need no exercises, and build and train nothing."""
-
 MAX_WORDS = 3500
 WORDS_PER_MINUTE = 200
 MAX_CELL_LINES = 12
@@ -168,12 +165,11 @@ def _headings(chapter: Chapter) -> Iterator[str]:
 def _parts(chapter: Chapter) -> Iterator[str]:
     present = [ours(cell)["part"] for cell in chapter.notebook.cells if "part" in ours(cell)]
     first = list(dict.fromkeys(present))
-    optional = {"exercises", "assemble", "train"} if chapter.name in WITHOUT_EXERCISES else set()
     for part in first:
         if part not in PARTS:
             yield f"part {part!r} is unknown; the parts are {', '.join(PARTS)}"
     for part in PARTS:
-        if part not in first and part not in optional:
+        if part not in first:
             yield f"no cell opens the part {part!r} (metadata sora_edu.part)"
     known = [part for part in first if part in PARTS]
     if known != sorted(known, key=PARTS.index):
@@ -248,7 +244,7 @@ def _times(chapter: Chapter) -> Iterator[str]:
 def _exercises(chapter: Chapter) -> Iterator[str]:
     names = chapter.exercise_ids
     expected = [exercise.id for exercise in every() if exercise.chapter == chapter.name]
-    if chapter.name not in WITHOUT_EXERCISES and not 4 <= len(names) <= 6:
+    if not 4 <= len(names) <= 6:
         yield f"{len(names)} exercises; 4 to 6"
     for name in sorted({*names, *expected}):
         if names.count(name) != expected.count(name):

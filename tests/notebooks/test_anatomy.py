@@ -1,6 +1,5 @@
 """The chapters keep to their anatomy, and the check that says so notices every way of leaving it."""
 
-import copy
 from pathlib import Path
 
 import pytest
@@ -142,17 +141,6 @@ def test_every_rule_notices_its_breach(said):
     toy = chapter()
     BREAKS[said](toy)
     assert any(said in line for line in violations(toy)), violations(toy)
-
-
-def test_a_chapter_that_only_looks_around_needs_no_exercises(monkeypatch):
-    toy = Chapter("00_from_prompt_to_video", copy.deepcopy(chapter().notebook))
-    monkeypatch.setattr(anatomy, "every", list)
-    toy.notebook.cells = [
-        cell for cell in toy.notebook.cells if "check(" not in cell.source and "NotImpl" not in cell.source
-    ]
-    for text in ("## Exercises", "## Assemble", "## Train"):
-        _drop(toy, text)
-    assert not any("exercise" in line or "part" in line for line in violations(toy))
 
 
 def test_words_are_prose_alone():
