@@ -4,6 +4,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup lab test video
 
+LAB_ARGS ?=
 PROMPT ?=
 OUT ?= clip.mp4
 export PROMPT OUT
@@ -14,7 +15,7 @@ help:  ## List these commands
 	@echo "make COMMAND, where COMMAND is one of"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-8s %s\n", $$1, $$2 }'
 	@echo "Options: PYTHON=python3.11 (which Python makes the environment), TORCH=cpu|default|URL (where torch"
-	@echo "comes from), OUT=clip.mp4 (for make video)"
+	@echo "comes from), OUT=clip.mp4 (for make video), LAB_ARGS=\"--no-browser --port 9999\" (for make lab)"
 
 setup:  ## Make the environment in .venv, and nothing else
 	@python="$(PYTHON)"; \
@@ -31,7 +32,8 @@ setup:  ## Make the environment in .venv, and nothing else
 
 lab: setup  ## Open JupyterLab at chapter 00
 	@root=; [ "$$(id -u)" != 0 ] || root=--allow-root; \
-	exec $(PY) -m jupyterlab $$root $(LAB_ARGS) notebooks/00_from_prompt_to_video.ipynb
+	exec $(PY) -m jupyterlab $$root --ServerApp.root_dir=. \
+	    --LabApp.default_url=/lab/tree/notebooks/00_from_prompt_to_video.ipynb $(LAB_ARGS)
 
 # One run for everything, so that two notebooks or a notebook and the unit tests share the cores. A notebook's cells
 # depend on each other: with loadscope they stay on one worker.
