@@ -6,6 +6,7 @@ Everything heavy is imported by the command that needs it, so that `--help` come
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -90,7 +91,14 @@ def train(options: argparse.Namespace) -> None:
     """Runs a recipe, or goes on with one that was stopped."""
     from sora_edu.train import recipes
 
-    recipes.run(options.recipe, out=options.out, resume=options.resume, steps=options.steps)
+    folder = options.resume or options.out or Path("runs") / options.recipe
+    try:
+        recipes.run(
+            options.recipe, out=folder, resume=options.resume, steps=options.steps, start=options.start
+        )
+    except KeyboardInterrupt as stop:
+        again = f"{PROGRAM} train {options.recipe} --resume {shlex.quote(str(folder))}"
+        raise KeyboardInterrupt(f"{str(stop) or 'Stopped.'}\nTo go on: {again}") from None
 
 
 class _Bar:
@@ -188,7 +196,13 @@ def _add_train(commands) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="autoencoder, text, or tiny: all stages in order")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/RECIPE)")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in this folder")
-    parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps instead of the recipe's own")
+    parser.add_argument(
+        "--start", type=Path, metavar="DIR",
+        help="for tiny: a checkpoint to go on from, with fresh optimisers",
+    )  # fmt: skip
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="steps of the last stage (default: the recipe's)"
+    )
 
 
 def _add_evaluate(commands) -> None:

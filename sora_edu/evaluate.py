@@ -15,7 +15,7 @@ from statistics import NormalDist
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from scipy import stats
 from torch import Tensor
 
@@ -26,6 +26,7 @@ from sora_edu.files import write_whole
 from sora_edu.precision import working_dtype
 from sora_edu.sora import Sora, to_float, to_uint8
 
+Number = float | complex
 Video = Float[Tensor, "c t h w"]
 Advance = Callable[[str, int], None]
 
@@ -60,25 +61,22 @@ def proportion(outcomes: Iterable[bool]) -> dict:
 def average(values: Iterable[float]) -> dict:
     """The mean as a figure, with Student's interval; of one value, no interval is known."""
     values = np.array(list(values), dtype=float)
-    half = math.inf
+    mean, interval = float(values.mean()), None
     if len(values) > 1:
-        half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
-    interval = (values.mean() - half, values.mean() + half) if math.isfinite(half) else None
-    return _figure(values.mean(), len(values), interval)
+        half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+        interval = (mean - half, mean + half)
+    return _figure(mean, len(values), interval)
 
 
 def _figure(value: float, n: int, interval: Sequence[float] | None) -> dict:
-    ends = None if interval is None else [float(end) for end in interval]
-    return {"value": float(value), "n": n, "ci95": ends}
+    return {"value": value, "n": n, "ci95": None if interval is None else list(interval)}
 
 
-def spread(groups: Iterable[Sequence[complex]]) -> float | None:
-    """Standard deviation within groups, pooled; None if no group has two members."""
-    groups = [np.asarray(group) for group in groups if len(group) > 1]
-    freedom = sum(len(group) - 1 for group in groups)
-    if not freedom:
-        return None
-    return math.sqrt(sum((np.abs(group - group.mean()) ** 2).sum() for group in groups) / freedom)
+def scatter(values: Sequence[Number]) -> tuple[float, int]:
+    """Sum of squares about the mean, and its degrees of freedom."""
+    if len(values) < 2:
+        return 0.0, 0
+    return float((np.abs(np.array(values) - np.mean(values)) ** 2).sum()), len(values) - 1
 
 
 # ---- Pixels ------------------------------------------------------------------------------------------------
@@ -107,6 +105,12 @@ def _chunks(items: Sequence, size: int):
 # ---- Diversity ---------------------------------------------------------------------------------------------
 
 
+Start = dict[str, Number]
+"""Some of `QUANTITIES`, in the first frame."""
+Starts = list[list[Start]]
+"""For each prompt, the starts of its clips."""
+
+
 def diversity_prompts(n: int, seed: int) -> list[str]:
     """`n` prompts that name shape, colour and motion, each motion in turn, and leave the rest open."""
     rng = np.random.default_rng([seed, 29])
@@ -118,7 +122,7 @@ def diversity_prompts(n: int, seed: int) -> list[str]:
     return prompts
 
 
-def start_of(track: Track) -> dict[str, complex]:
+def start_of(track: Track) -> Start:
     """Where a thing starts, how large (logarithm) and, if it turns, at which phase, on the unit circle."""
     found = {"start_x": track.x[0], "start_y": track.y[0], "size": math.log(track.radius[0])}
     if track.thing.motion == "spins":
@@ -136,15 +140,6 @@ def _circle_centre(x: Float[np.ndarray, " t"], y: Float[np.ndarray, " t"]) -> co
     return complex(a, b)
 
 
-Starts = list[list[dict[str, complex]]]
-"""For each prompt, the starts of its clips."""
-
-
-def _spreads(starts: Starts) -> dict[str, float]:
-    found = {name: spread([[s[name] for s in group if name in s] for group in starts]) for name in QUANTITIES}
-    return {name: value for name, value in found.items() if value}
-
-
 def diversity(made: Starts, real: Starts) -> dict[str, dict]:
     """The spread of generated clips against real ones', within each prompt.
 
@@ -153,19 +148,17 @@ def diversity(made: Starts, real: Starts) -> dict[str, dict]:
     of clips of one prompt that start differently (by `APART`); `distinct_real` is the same of real clips.
     Empty if nothing was read in any two clips of a prompt.
     """
-    ratios = _ratios(made, real)
-    if not ratios:
+    sums = np.stack([_scatters(made), _scatters(real)])  # made or real, quantity, squares or freedom, prompt
+    measured = (sums[:, :, 1].sum(-1) > 0).all(0) & (sums[1, :, 0].sum(-1) > 0)
+    if not measured.any():
         return {}
-    rng = np.random.default_rng(0)
-    resampled = []
-    for _ in range(1000):
-        chosen = rng.integers(len(made), size=len(made))
-        again = _ratios([made[i] for i in chosen], [real[i] for i in chosen])
-        if again:
-            resampled.append(stats.gmean(list(again.values())))
+    ratios = _ratios(sums[:, measured], np.ones((1, len(made))))
+    draws = np.random.default_rng(0).multinomial(len(made), np.full(len(made), 1 / len(made)), size=1000)
+    interval = np.nanpercentile(_geometric_mean(_ratios(sums[:, measured], draws)), [2.5, 97.5])
     n = sum(map(len, made))
-    figures = {"ratio": _figure(stats.gmean(list(ratios.values())), n, np.percentile(resampled, [2.5, 97.5]))}
-    figures |= {name: _figure(value, n, None) for name, value in ratios.items()}
+    figures = {"ratio": _figure(_geometric_mean(ratios).item(), n, interval.tolist())}
+    names = [name for name, known in zip(QUANTITIES, measured, strict=True) if known]
+    figures |= {name: _figure(float(value), n, None) for name, value in zip(names, ratios[0], strict=True)}
     for name, starts in {"distinct": made, "distinct_real": real}.items():
         pairs = [_differ(a, b) for group in starts for i, a in enumerate(group) for b in group[:i]]
         # Pairs share clips, so they are not independent: no binomial interval.
@@ -173,12 +166,29 @@ def diversity(made: Starts, real: Starts) -> dict[str, dict]:
     return figures
 
 
-def _ratios(made: Starts, real: Starts) -> dict[str, float]:
-    mine, theirs = _spreads(made), _spreads(real)
-    return {name: mine[name] / theirs[name] for name in mine if name in theirs}
+def _scatters(starts: Starts) -> Float[np.ndarray, "q 2 p"]:
+    """For each of `QUANTITIES` and each prompt, `scatter` of its clips."""
+    return np.array(
+        [[scatter([s[name] for s in group if name in s]) for group in starts] for name in QUANTITIES]
+    ).transpose(0, 2, 1)
 
 
-def _differ(a: dict[str, complex], b: dict[str, complex]) -> bool:
+def _ratios(
+    sums: Float[np.ndarray, "2 q 2 p"], times: Shaped[np.ndarray, "m p"]
+) -> Float[np.ndarray, "m q"]:
+    """Ratios of pooled standard deviations, each prompt counted so many times; nan where nothing is left."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        square, freedom = np.einsum("kqsp,mp->skmq", sums, times)
+        made, real = np.sqrt(square / freedom)
+        return made / real
+
+
+def _geometric_mean(ratios: Float[np.ndarray, "m q"]) -> Float[np.ndarray, " m"]:
+    with np.errstate(divide="ignore"):
+        return np.exp(np.nanmean(np.log(ratios), axis=-1))
+
+
+def _differ(a: Start, b: Start) -> bool:
     return any(abs(a[name] - b[name]) > APART for name in a.keys() & b.keys())
 
 

@@ -13,7 +13,7 @@ from sora_edu.files import write_whole
 _LFS = b"version https://git-lfs"
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(ValueError):
     """A checkpoint is missing, damaged, or does not fit the model; the message says what would work."""
 
     def __init__(self, path: Path | str, problem: str):

@@ -1,0 +1,211 @@
+"""The command line as a user meets it: files, messages and exit codes, and never a traceback."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_sora import CONFIG, random_sora
+
+from sora_edu import evaluate as evaluation
+from sora_edu.__main__ import main
+from sora_edu.sora import Sora, SoraConfig
+from sora_edu.train import recipes
+
+ROOT = Path(__file__).resolve().parent.parent
+PROMPT = "a red star bounces"
+SIZE = ["--frames", "5", "--height", "32", "--width", "48"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> str:
+    """A small untrained model, which makes clips of nothing in no time."""
+    return str(random_sora().save_pretrained(tmp_path_factory.mktemp("models") / "small"))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def outcome(capsys, *arguments) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command."""
+    try:
+        code = main([str(argument) for argument in arguments])
+    except SystemExit as stop:  # argparse leaves this way
+        code = stop.code
+    out, error = capsys.readouterr()
+    assert "Traceback" not in error
+    return code, out, error
+
+
+# ---- What works ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.gif", "clip.png", "a folder/clip.mp4"])
+def test_generate_writes_a_clip(capsys, here, checkpoint, name):
+    (here / "a folder").mkdir()
+    code, out, _ = outcome(capsys, "generate", PROMPT, "--out", name, "--checkpoint", checkpoint, *SIZE)
+    assert code == 0
+    assert (here / name).stat().st_size > 100
+    assert out.startswith(f"{name}: Clip('{PROMPT}', seed=0, 5 frames of 32x48")
+
+
+def test_generate_puts_the_seeds_into_the_names_of_several_clips(capsys, here, checkpoint):
+    code, out, _ = outcome(
+        capsys, "generate", PROMPT, "--num", "2", "--seed", "7",
+        "--out", "a.png", "--checkpoint", checkpoint, *SIZE,
+    )  # fmt: skip
+    assert code == 0
+    assert sorted(path.name for path in here.iterdir()) == ["a_7.png", "a_8.png"]
+    assert len(out.splitlines()) == 2
+
+
+def test_evaluate_prints_a_table_and_writes_json(capsys, here, tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(evaluation, "SEEDS_PER_PROMPT", 2)
+    folder = tmp_path_factory.mktemp("models")
+    random_sora(SoraConfig(CONFIG.autoencoder, CONFIG.text, CONFIG.dit, steps=1)).save_pretrained(folder)
+    code, out, _ = outcome(
+        capsys, "evaluate", "--n", "2", "--splits", "held_out",
+        "--json", "report.json", "--checkpoint", folder,
+    )  # fmt: skip
+    assert code == 0
+    assert "held_out" in out
+    assert "Written to report.json" in out
+    report = json.loads((here / "report.json").read_text())
+    assert report["adherence"]["held_out"]["n"] == 2
+    assert report["checkpoint_sha256"] == Sora.from_pretrained(folder).sha256
+
+
+@pytest.mark.parametrize("command", [[], ["generate"], ["train"], ["evaluate"]])
+def test_help_is_there_and_quick(command):
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "sora_edu", *command, "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: python -m sora_edu")
+    assert time.perf_counter() - start < 5
+
+
+def test_nothing_heavy_is_imported_for_help():
+    code = "import sys, sora_edu.__main__; print([name for name in ('torch', 'av') if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == "[]"
+
+
+# ---- What does not -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["generate", ""], "This prompt works: "),
+        (["generate", "a cute cat"], "This prompt works: "),
+        (["generate", PROMPT, "--height", "60"], "height=60 is not a multiple of 16"),
+        (["generate", PROMPT, "--frames", "18"], "frames=18 is not 1 + 4k"),
+        (["generate", PROMPT, "--frames", "33"], "not trained at that size"),
+        (["generate", PROMPT, "--steps", "0"], "steps=0 must be from 1"),
+        (["generate", PROMPT, "--steps", "many"], "invalid int value: 'many'"),
+        (["generate", PROMPT, "--task", "sing"], "the tasks are: text_to_video"),
+        (["generate", PROMPT, "--task", "loop"], "this checkpoint was not trained for it"),
+        (["generate", PROMPT, "--guidance", "inf"], "guidance=inf must be a number"),
+        (["generate", PROMPT, "--scale", "0"], "scale=0 must be a whole number from 1"),
+        (["generate", PROMPT, "--out", "clip.avi"], "must end in one of .mp4, .gif, .png"),
+        (["generate", PROMPT, "--out", "nowhere/clip.mp4"], "nowhere does not exist; make it first"),
+        (["generate", PROMPT, "--checkpoint", "enormous"], "there is no such checkpoint"),
+        (["generate", PROMPT, "--colour", "blue"], "unrecognized arguments"),
+        (["generate"], "arguments are required: PROMPT"),
+        (["evaluate", "--n", "0"], "n=0 must be a whole number of at least 1"),
+        (["evaluate", "--splits", "unseen"], "must be some of: seen, held_out"),
+        (["evaluate", "--json", "nowhere/report.json"], "nowhere does not exist"),
+        (["train", "huge"], "use one of: autoencoder, text, tiny"),
+        (["train", "text", "--resume", "nowhere"], "is no folder of a run"),
+        (["sing"], "invalid choice: 'sing'"),
+        ([], "required: COMMAND"),
+    ],
+)
+def test_bad_input_is_one_clear_message_and_code_2(capsys, here, checkpoint, arguments, words):
+    if arguments[:1] in (["generate"], ["evaluate"]) and "--checkpoint" not in arguments:
+        arguments = [*arguments, "--checkpoint", checkpoint]
+        if arguments[0] == "generate":
+            arguments = [*arguments[:1], *SIZE, *arguments[1:]]  # what comes later counts
+    code, out, error = outcome(capsys, *arguments)
+    assert code == 2
+    assert words in error
+    assert not out
+    assert not list(here.iterdir())
+
+
+def test_a_damaged_checkpoint_says_what_would_work(capsys, here, checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("damaged")
+    for file in Path(checkpoint).iterdir():
+        (folder / file.name).write_bytes(file.read_bytes()[:1000])
+    code, _, error = outcome(capsys, "generate", PROMPT, "--checkpoint", folder)
+    assert code == 2
+    assert "config.json" in error
+    assert "train your own: python -m sora_edu train tiny" in error
+
+
+def test_a_full_disk_leaves_the_old_clip(capsys, here, checkpoint, monkeypatch):
+    (here / "clip.mp4").write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    code, _, error = outcome(capsys, "generate", PROMPT, "--checkpoint", checkpoint, *SIZE)
+    assert (code, error.strip()) == (
+        2, "error: cannot write clip.mp4: the disk is full; free some space, or write to another one",
+    )  # fmt: skip
+    assert (here / "clip.mp4").read_bytes() == b"old"
+    assert [path.name for path in here.iterdir()] == ["clip.mp4"]
+
+
+def test_ctrl_c_is_code_130_and_leaves_the_old_clip(capsys, here, checkpoint, monkeypatch):
+    (here / "clip.mp4").write_bytes(b"old")
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Sora, "sample", interrupted)
+    code, _, error = outcome(capsys, "generate", PROMPT, "--checkpoint", checkpoint, *SIZE)
+    assert (code, error.strip()) == (130, "Stopped.")
+    assert (here / "clip.mp4").read_bytes() == b"old"
+
+
+def test_an_error_of_ours_can_be_traced(here, checkpoint, monkeypatch):
+    monkeypatch.setenv("SORA_EDU_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="not trained"):
+        main(["generate", PROMPT, "--frames", "33", "--checkpoint", checkpoint])
+
+
+# ---- Training ------------------------------------------------------------------------------------------
+
+
+def test_train_hands_the_options_to_the_recipe(capsys, here, monkeypatch):
+    calls = []
+    monkeypatch.setattr(recipes, "run", lambda *names, **options: calls.append((names, options)))
+    assert outcome(capsys, "train", "tiny", "--steps", "3", "--start", "kept")[0] == 0
+    options = {"out": Path("runs/tiny"), "resume": None, "steps": 3, "start": Path("kept")}
+    assert calls == [(("tiny",), options)]
+
+
+def test_ctrl_c_in_training_keeps_everything_and_says_how_to_go_on(tmp_path):
+    """A real interrupt of a real run, which is then finished from where it was."""
+    pytest.importorskip("resource")  # interrupts are sent otherwise on Windows
+    command = [sys.executable, "-m", "sora_edu", "train", "text", "--out", "my run", "--steps"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.Popen(
+        [*command, "100000"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    started = time.monotonic()
+    while "step" not in run.stderr.readline() and time.monotonic() - started < 60:
+        pass
+    time.sleep(1)
+    run.send_signal(signal.SIGINT)
+    error = run.stderr.read()
+    assert run.wait(60) == 130
+    assert "Traceback" not in error
+    assert "To go on: python -m sora_edu train text --resume 'my run'" in error
+    assert {path.name for path in (tmp_path / "my run").iterdir()} == {"checkpoint.pt", "curve.csv"}

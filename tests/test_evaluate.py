@@ -1,0 +1,221 @@
+"""The evaluation: its statistics against scipy, its instruments against the renderer's truth, and all of it
+on two models whose results are known: one renders what it is asked for, the other makes nothing."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from sora_edu import evaluate as ev
+from sora_edu.data import world
+from sora_edu.data.judge import judge
+from sora_edu.data.world import Scene, Thing
+from sora_edu.sora import Sora
+
+# ---- Statistics -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 7), (7, 7), (1, 2), (205, 256), (256, 256)])
+def test_wilson_is_that_of_scipy(successes, n):
+    theirs = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    assert ev.wilson(successes, n) == pytest.approx((theirs.low, theirs.high))
+
+
+def test_a_proportion_is_a_figure():
+    figure = ev.proportion([True, True, False, True])
+    assert (figure["value"], figure["n"]) == (0.75, 4)
+    assert figure["ci95"] == pytest.approx(ev.wilson(3, 4))
+
+
+def test_impossible_proportions_are_refused():
+    for successes, n in ((3, 2), (-1, 2), (0, 0)):
+        with pytest.raises(ValueError, match="successes"):
+            ev.wilson(successes, n)
+
+
+def test_an_average_has_students_interval():
+    values = [31.0, 33.5, 30.2, 36.1]
+    figure = ev.average(values)
+    theirs = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert figure["ci95"] == pytest.approx(theirs)
+    assert ev.average([1.0])["ci95"] is None
+
+
+@pytest.mark.parametrize("values", [[1.0], [1.0, 3.0], [2.0, 2.0, 2.0], [1j, 1.0, -1j]])
+def test_scatter_over_freedom_is_the_variance(values):
+    square, freedom = ev.scatter(values)
+    assert freedom == len(values) - 1
+    if freedom:
+        assert square / freedom == pytest.approx(np.var(values, ddof=1))
+
+
+# ---- Pixels ---------------------------------------------------------------------------------------------
+
+
+def test_psnr_of_a_uniform_error():
+    target = torch.zeros(3, 2, 8, 8)
+    assert ev.psnr(target + 0.2, target) == pytest.approx(20)  # 20 log10(2 / 0.2)
+    assert ev.psnr(target, target) == math.inf
+    where = torch.zeros(2, 8, 8, dtype=torch.bool)
+    where[:, :4] = True
+    video = target.clone()
+    video[:, :, :4] = 0.02
+    video[:, :, 4:] = 2
+    assert ev.psnr(video, target, where) == pytest.approx(40, rel=1e-5)
+
+
+def test_boxes_hold_every_pixel_of_the_thing_and_little_else():
+    scene = Scene((Thing("star", "red", "small", "bounces"),), "dark", "still", None, 4)
+    clip, mask = world.render(scene, 9, 64, 64), ev.box_mask(scene, 9, 64, 64)
+    drawn = (clip - clip[:, :1, :1, :1]).abs().amax(0) > 1e-4
+    assert not (drawn & ~mask).any()
+    # A small star is 19 pixels across (1.15 x 0.13 x 64 each way), and there are 2 pixels around it.
+    assert mask.sum((1, 2)).max() <= 25 * 25
+
+
+# ---- Diversity ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("motion", ["moves left", "orbits", "spins", "grows"])
+def test_starts_are_read_as_the_renderer_knows_them(motion):
+    for seed in range(6):
+        scene = Scene((Thing("square", "blue", "large", motion),), "light", "still", None, seed)
+        path, found = world.trajectories(scene), ev.start_of(judge(world.render(scene)).things[0])
+        assert found["start_x"] == pytest.approx(path.x[0, 0], abs=0.01)
+        assert found["start_y"] == pytest.approx(path.y[0, 0], abs=0.01)
+        assert found["size"] == pytest.approx(math.log(path.radius[0, 0]), abs=0.05)
+        if motion == "spins":
+            assert abs(found["phase"] - np.exp(4j * path.angle[0, 0])) < 0.3
+        if motion == "orbits":
+            spoke = complex(path.x[0, 0], path.y[0, 0]) - _orbit_centre(path)
+            assert abs(found["phase"] - spoke / abs(spoke)) < 0.1
+
+
+def _orbit_centre(path) -> complex:
+    """From three points: where the perpendicular bisectors of two chords meet."""
+    (ax, bx, cx), (ay, by, cy) = path.x[0, [0, 5, 10]], path.y[0, [0, 5, 10]]
+    system = np.array([[bx - ax, by - ay], [cx - ax, cy - ay]])
+    squares = np.array([bx**2 - ax**2 + by**2 - ay**2, cx**2 - ax**2 + cy**2 - ay**2]) / 2
+    return complex(*np.linalg.solve(system, squares))
+
+
+def starts(rng, scale: float, prompts: int = 40, each: int = 8):
+    names = ("start_x", "start_y", "size")
+    return [
+        [{name: 10 * prompt + scale * rng.normal() for name in names} for _ in range(each)]
+        for prompt in range(prompts)
+    ]
+
+
+def test_diversity_of_the_same_distribution_is_one_and_of_half_of_it_a_half():
+    rng = np.random.default_rng(0)
+    real = starts(rng, 1.0)
+    for scale in (1.0, 0.5):  # the prompts' own means differ, and must not count
+        found = ev.diversity(starts(rng, scale), real)
+        assert found["ratio"]["value"] == pytest.approx(scale, rel=0.1)
+        low, high = found["ratio"]["ci95"]
+        assert low < found["ratio"]["value"] < high
+        assert high - low < 0.25 * scale
+        assert "phase" not in found
+
+
+def test_one_clip_a_prompt_has_no_diversity_however_different_the_prompts():
+    rng = np.random.default_rng(0)
+    collapsed = [[group[0]] * len(group) for group in starts(rng, 1.0)]
+    found = ev.diversity(collapsed, starts(rng, 1.0))
+    assert found["ratio"]["value"] == pytest.approx(0, abs=1e-9)
+    assert found["distinct"]["value"] == 0
+    assert found["distinct_real"]["value"] > 0.99
+
+
+def test_diversity_of_nothing_is_absent():
+    assert ev.diversity([[], []], starts(np.random.default_rng(0), 1.0, prompts=2)) == {}
+
+
+def test_diversity_prompts_take_the_motions_in_turn():
+    scenes = [world.parse(prompt) for prompt in ev.diversity_prompts(22, 0)]
+    assert [scene.things[0].motion for scene in scenes] == list(world.MOTIONS) * 2
+    assert all(scene.things[0].size is None and scene.background is None for scene in scenes)
+
+
+# ---- The whole ------------------------------------------------------------------------------------------
+
+
+class Stand(Sora):
+    """Stands in for a trained model."""
+
+    def __init__(self, encode, decode):
+        nn.Module.__init__(self)
+        self.config = SimpleNamespace(sizes=((17, 64, 64),), steps=20, guidance=3.0, tasks=("text_to_video",))
+        self.sha256 = "0" * 64
+        self.autoencoder = nn.Module()
+        self.autoencoder.encode, self.autoencoder.decode = encode, decode
+
+
+class Perfect(Stand):
+    """Renders a scene that fits the prompt, and keeps every pixel."""
+
+    def __init__(self):
+        super().__init__(lambda video: video, lambda latents: latents)
+
+    def sample(self, prompts, seeds, *, frames, height, width, **_):
+        scenes = [world.parse(prompt).complete(seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+        return world.render_batch(scenes, frames, height, width)
+
+
+class Blank(Stand):
+    """Makes grey clips, and forgets everything."""
+
+    def __init__(self):
+        super().__init__(lambda video: video, torch.zeros_like)
+
+    def sample(self, prompts, seeds, *, frames, height, width, **_):
+        return torch.zeros(len(prompts), 3, frames, height, width)
+
+
+def test_a_perfect_model_scores_as_the_judge_does(tmp_path):
+    done = []
+    report = ev.evaluate(Perfect(), n=24, splits=("seen", "two_objects"), advance=lambda _, n: done.append(n))
+    assert report["adherence"]["seen"]["value"] >= 0.9
+    assert report["judge"]["by_split"]["seen"]["clean"]["value"] >= 0.95
+    assert report["judge"]["autoencoder"] == report["judge"]["clean"]
+    assert report["judge"]["clean"]["n"] == 24
+    assert report["autoencoder"]["by_split"]["seen"]["psnr"]["value"] > 50  # 8 bits alone
+    assert "psnr" not in report["autoencoder"]  # held-out scenes were not asked for
+    assert 0.5 < report["diversity"]["ratio"]["value"] < 2
+    assert report["network_evaluations"] == 40
+    assert sum(done) == ev.work(24, ("seen", "two_objects"))
+    path = ev.save_report(report, tmp_path / "report.json")
+    assert json.loads(path.read_text()) == report
+    for line in ("seen", "two_objects", "Judge", "Autoencoder", "Diversity", "One clip takes"):
+        assert line in ev.table(report)
+
+
+def test_a_blank_model_scores_nothing_and_what_cannot_be_measured_is_absent():
+    report = ev.evaluate(Blank(), n=6, splits=("held_out",))
+    assert report["adherence"]["held_out"]["value"] == 0
+    assert report["adherence"]["by_attribute"]["held_out"]["well_formed"]["value"] == 0
+    assert report["judge"]["autoencoder"]["value"] == 0
+    assert report["autoencoder"]["psnr"]["value"] < 20
+    assert "diversity" not in report
+    assert "Diversity" not in ev.table(report)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n": 0}, "n=0 must be"),
+        ({"seed": -1}, "seed=-1 must be"),
+        ({"batch": 0}, "batch=0 must be"),
+        ({"splits": ("seen", "unseen")}, "must be some of: seen, held_out"),
+        ({"splits": ()}, "must be some of"),
+    ],
+)
+def test_bad_settings_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        ev.evaluate(Perfect(), **options)
