@@ -9,9 +9,11 @@ Sphinx all show, with the alt text in the output's metadata.
 """
 
 import base64
+import html
 import io
 import os
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -28,6 +30,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from PIL import Image, ImageDraw, ImageFont
 
 from sora_edu.clips import animated_png, enlarge
+from sora_edu.data.catalogues import Event
 from sora_edu.data.render import FPS
 from sora_edu.sora import to_uint8
 
@@ -122,7 +125,7 @@ def frames_of(video) -> np.ndarray:
     )
 
 
-def clip(video, *, alt: str, fps: int | float = FPS, scale: int | None = None) -> None:
+def clip(video, *, alt: str, fps: int = FPS, scale: int | None = None) -> None:
     """Show one clip; it plays in a loop.
 
     Args:
@@ -140,7 +143,7 @@ def clips(
     *,
     alt: str,
     columns: int | None = None,
-    fps: int | float = FPS,
+    fps: int = FPS,
     scale: int | None = None,
 ):
     """Show several clips side by side, in step, as one picture.
@@ -163,7 +166,7 @@ def clips(
 
 
 def clip_grid(
-    videos, captions=None, *, columns: int | None = None, fps: int | float = FPS, scale: int | None = None
+    videos, captions=None, *, columns: int | None = None, fps: int = FPS, scale: int | None = None
 ) -> bytes:
     """The picture that `clips` shows, as the bytes of an animated PNG; arguments and errors as there."""
     videos = [frames_of(video) for video in videos]
@@ -175,11 +178,11 @@ def clip_grid(
     columns = columns or min(4, len(videos))
     videos = [_enlarge(frames, scale, 192 if columns == 1 else 128) for frames in videos]
     pages = [_page(videos, captions, columns, index) for index in range(max(map(len, videos)))]
-    return animated_png(np.stack(pages), float(fps))
+    return animated_png(np.stack(pages), fps)
 
 
 def strip(
-    video, *, alt: str, count: int = 6, fps: int | float = FPS, scale: int | None = None, captions=None
+    video, *, alt: str, count: int = 6, fps: int = FPS, scale: int | None = None, captions=None
 ) -> None:
     """Show some frames of a clip side by side, like a strip of film, with their times beneath.
 
@@ -199,6 +202,100 @@ def strip(
         raise ValueError(f"{len(captions)} captions for {len(chosen)} frames; give one for each frame")
     pictures = [_enlarge(frames[index : index + 1], scale, 128) for index in chosen]
     send(animated_png(_page(pictures, captions, len(pictures), 0)[None]), alt)
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
+    """Display a table of texts, as HTML and, where only text is shown, as lines.
+
+    Args:
+        rows: the cells, row by row.
+        header: the names of the columns.
+
+    Raises:
+        ValueError: a row is longer or shorter than the header.
+    """
+    if bad := [row for row in rows if len(row) != len(header)]:
+        raise ValueError(f"the row {bad[0]!r} has {len(bad[0])} cells for {len(header)} columns")
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        style = ' style="text-align: left; vertical-align: top"'
+        return "<tr>" + "".join(f"<{tag}{style}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "".join(line(row, "td") for row in rows)
+    page = f"<table><thead>{line(header, 'th')}</thead><tbody>{body}</tbody></table>"
+    plain = "\n".join(" | ".join(cells) for cells in (header, *rows))
+    display({"text/html": page, "text/plain": plain}, raw=True)
+
+
+_KINDS = {
+    "method": ("blue", "a method"),
+    "video": ("vermilion", "a model that makes video"),
+    "other": ("grey", "other"),
+}
+
+
+def timeline(events: Sequence[Event]) -> None:
+    """Show events as a calendar: years from top to bottom, months from left to right.
+
+    Args:
+        events: what happened, of the kinds "method", "video" and "other".
+    """
+    years = _lanes(events)
+    height = sum(map(len, years.values()))
+    fig, ax = plt.subplots(figsize=(13.5, 1 + 0.36 * height), dpi=80)
+    row = 0
+    for year, lanes in years.items():
+        ax.axhline(row - 0.55, color="#DDDDDD", linewidth=1)
+        ax.text(0.35, row, str(year), ha="right", va="center_baseline", fontsize=16, fontweight="bold")
+        for lane in lanes:
+            for event in lane:
+                _draw_event(ax, event, row)
+            row += 1
+    for colour, label in _KINDS.values():
+        ax.plot([], [], "o", color=PALETTE[colour], markersize=9, label=label)
+    ax.set(xlim=(-0.4, 12.6), ylim=(height - 0.4, -0.7), yticks=[])
+    ax.set_xticks(range(1, 13), list("JFMAMJJASOND"))
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.legend(loc="upper center", fontsize=15, ncols=3, bbox_to_anchor=(0.5, 0))
+    listed = "; ".join(f"{e.year}-{e.month:02d} {e.event}" for e in events)
+    show(fig, alt=f"A calendar of {len(events)} events: {listed}.")
+
+
+def _draw_event(ax, event: Event, row: int) -> None:
+    ax.plot(event.month, row, "o", color=PALETTE[_KINDS[event.kind][0]], markersize=9)
+    side, align = (-0.14, "right") if _is_late(event) else (0.14, "left")
+    ax.text(event.month + side, row, event.event, ha=align, va="center_baseline", color=PALETTE["ink"])
+
+
+def _is_late(event: Event) -> bool:
+    """The names of autumn events stand to the left of their dots, lest they run out of the picture."""
+    return event.month > 8
+
+
+def _lanes(events: Sequence[Event]) -> dict[int, list[list[Event]]]:
+    """For each year its rows of events; names that would touch stand in different rows."""
+    years = range(min(event.year for event in events), max(event.year for event in events) + 1)
+    lanes: dict[int, list[list[Event]]] = {year: [[]] for year in years}
+    for event in events:
+        rows = lanes[event.year]
+        free = (row for row in rows if not any(_touch(event, other) for other in row))
+        row = next(free, None)
+        if row is None:
+            rows.append(row := [])
+        row.append(event)
+    return lanes
+
+
+def _touch(one: Event, other: Event) -> bool:
+    def span(event: Event) -> tuple[float, float]:
+        width = 0.4 + 0.15 * len(event.event)  # in months, at the size of the letters
+        month = float(event.month)
+        return (month - width, month + 0.2) if _is_late(event) else (month - 0.2, month + width)
+
+    (a, b), (c, d) = span(one), span(other)
+    return a < d and c < b
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """Quizzes: one JSON file a chapter, shown as a widget where a kernel runs and as plain HTML elsewhere.
 
 A quiz is a list of questions. One choice is right; every wrong choice names the misconception behind it
-and has an answer of its own:
+(one of its own, or one that an exercise catalogues) and has an answer of its own:
 
     [{"question": "How many latent frames does a clip of 17 frames have?",
       "choices": [
         {"text": "5", "right": true, "answer": "Yes: the first frame alone, then 16 / 4 more."},
-        {"text": "4.25", "answer": "The first frame has …", "misconception": "overview.no-first-frame"}]}]
+        {"text": "4", "answer": "The first frame has …", "misconception": "overview.latent_shape:no_first_frame"}
+      ]}]
 """
 
 import html
@@ -19,6 +20,8 @@ from IPython.display import display
 
 from sora_edu.assets import data_path
 from sora_edu.teach.figures import live, show_widget
+
+_MISCONCEPTION = re.compile(r"[a-z0-9_]+\.[a-z0-9_-]+(:[a-z0-9_]+)?")
 
 
 @dataclass(frozen=True)
@@ -99,10 +102,10 @@ def _choice(entry, where: str) -> Choice:
         raise ValueError(f"{where}: right={right!r}; give true or false")
     if right and misconception is not None:
         raise ValueError(f"{where}: the right choice has misconception={misconception!r}; leave it out")
-    if not right and not re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_-]+", str(misconception)):
+    if not right and not _MISCONCEPTION.fullmatch(str(misconception)):
         raise ValueError(
-            f"{where}: misconception={misconception!r}; a wrong choice names one, "
-            "as chapter.name in small letters, for example overview.no-first-frame"
+            f"{where}: misconception={misconception!r}; a wrong choice names one in small letters, such as "
+            "overview.frame-by-frame, or one of an exercise, such as overview.frames_for:gaps_counted"
         )
     text, answer = _text(entry["text"], "text", where), _text(entry["answer"], "answer", where)
     return Choice(text, answer, right, misconception)

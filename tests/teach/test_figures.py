@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sora_edu.data.catalogues import Event
 from sora_edu.teach import figures
 
 
@@ -196,3 +197,34 @@ def test_widgets_are_live_in_a_kernel_and_can_be_switched_off(monkeypatch):
     assert not figures.live()
     monkeypatch.setenv("SORA_EDU_STATIC", "0")
     assert figures.live()
+
+
+def test_table_is_html_and_text_and_escapes_what_it_shows(monkeypatch):
+    seen = []
+    monkeypatch.setattr(figures, "display", lambda bundle, raw: seen.append(bundle))
+    figures.table([("a < b", "x"), ("c", "y")], ("left", "right"))
+    assert seen[0]["text/plain"] == "left | right\na < b | x\nc | y"
+    assert "a &lt; b" in seen[0]["text/html"]
+    assert seen[0]["text/html"].count("<tr>") == 3
+    with pytest.raises(ValueError, match="1 cells for 2 columns"):
+        figures.table([("alone",)], ("left", "right"))
+
+
+def _event(month, name, year=2022):
+    return Event(year, month, "video", name, "why", "citation", "high")
+
+
+def test_timeline_keeps_names_apart_and_shows_years_without_events(shown):
+    crowded = [
+        _event(3, "A long name"),
+        _event(4, "B"),
+        _event(4, "C"),
+        _event(12, "D"),
+        _event(1, "E", 2024),
+    ]
+    lanes = figures._lanes(crowded)
+    assert list(lanes) == [2022, 2023, 2024]
+    assert [[event.event for event in lane] for lane in lanes[2022]] == [["A long name", "D"], ["B"], ["C"]]
+    assert lanes[2023] == [[]]
+    figures.timeline(crowded)
+    assert all(name in shown[0][1] for name in ("5 events", "2022-03 A long name", "2024-01 E"))

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from sora_edu.assets import data_path
+from sora_edu.teach.exercise import find
 from sora_edu.teach.quiz import as_html, load_quiz, quiz
 
 # `sora_edu.teach.quiz` as an attribute is the function that notebooks use.
@@ -66,7 +67,7 @@ def _change(*path, value=None, drop=False):
         (_change(0, "choices", 0, "right", value="yes"), "right='yes'"),
         (_change(0, "choices", 0, "misconception", value="a.b"), "the right choice has misconception='a.b'"),
         (_change(0, "choices", 1, "misconception", drop=True), "choice 2: misconception=None"),
-        (_change(0, "choices", 1, "misconception", value="Not An Id"), "overview.no-first-frame"),
+        (_change(0, "choices", 1, "misconception", value="Not An Id"), "overview.frame-by-frame"),
         (_change(0, "choices", 1, "answer", drop=True), "the field answer is missing"),
         (_change(0, "choices", 1, "answer", value="Yes: `1 + 4`."), "the same answer"),
         (_change(0, "choices", 1, "text", value="5"), "the same text"),
@@ -87,6 +88,10 @@ def test_every_shipped_quiz_follows_the_schema():
     for path in files:
         questions = load_quiz(path)
         assert 4 <= len(questions) <= 12, path
+        for question in questions:
+            for choice in question.choices:
+                exercise, colon, slip = (choice.misconception or "").partition(":")
+                assert not colon or slip in {known.id for known in find(exercise).misconceptions}
 
 
 def test_html_holds_every_text_and_escapes_it(tmp_path):
