@@ -190,6 +190,7 @@ class CausalVideoAutoencoder(nn.Module):
         self, video: Float[Tensor, "b 3 f h w"], generator: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "b 3 f h w"], Float[Tensor, "b t c h8 w8"]]:
         """The training pass: decodes latents with the posterior's noise added; also gives the raw means."""
+        _check_size(video)
         raw = self.encoder(fold_frames(video))
         noise = torch.randn(raw.shape, generator=generator, dtype=torch.float32)
         return unfold_frames(self.decoder(raw + self.config.noise * noise.to(raw.dtype))), raw
