@@ -119,6 +119,13 @@ def describe(value: Any) -> str:
     return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
+def name_of(value: Any) -> str:
+    """What kind of thing a value is: arrays by their library, everything else as `describe` has it."""
+    if isinstance(value, np.ndarray):
+        return "a numpy array"
+    return "a torch tensor" if isinstance(value, Tensor) else describe(value)
+
+
 def size(value: Any) -> int:
     """How many numbers a value holds: the order in which failing cases are shown."""
     if _is_array(value):
@@ -134,7 +141,7 @@ def _array_mismatch(got: Any, expected: Any, what: str) -> str | None:
     tensor = isinstance(expected, Tensor)
     if isinstance(got, Tensor) is not tensor or not _is_array(got):
         asked = "a torch tensor" if tensor else "a numpy array"
-        return f"{what} is {_owner(got)}; {asked} is asked for"
+        return f"{what} is {name_of(got)}; {asked} is asked for"
     if tuple(got.shape) != tuple(expected.shape):
         return f"{what} has shape {_shape(got.shape)}; {_shape(expected.shape)} is asked for"
     held, asked = (_KINDS[_numpy(x).dtype.kind][1] for x in (got, expected))
@@ -143,7 +150,7 @@ def _array_mismatch(got: Any, expected: Any, what: str) -> str | None:
 
 def _array_difference(got: Any, expected: Any, tolerance: float) -> list[str]:
     if not _is_array(expected) or _numpy(expected).size <= _PRINTED:
-        return [f"got       {describe(got)}", f"expected  {describe(expected)}"]
+        return [*_labelled("got", got), *_labelled("expected", expected)]
     wrong = _wrong(got, expected, tolerance)
     place = tuple(int(i) for i in np.argwhere(wrong)[0])
     return [
@@ -151,6 +158,16 @@ def _array_difference(got: Any, expected: Any, tolerance: float) -> list[str]:
         f"got       {_number(_numpy(got)[place])}",
         f"expected  {_number(_numpy(expected)[place])}",
     ]
+
+
+def _labelled(label: str, value: Any) -> list[str]:
+    """A small value behind its label; a matrix row by row, in columns."""
+    if not _is_array(value) or value.ndim != 2:
+        return [f"{label:<10}{describe(value)}"]
+    rows = [[_number(x) for x in row] for row in _numpy(value).tolist()]
+    width = max(len(text) for row in rows for text in row)
+    lines = ["  ".join(f"{text:>{width}}" for text in row) for row in rows]
+    return [f"{label if number == 0 else '':<10}{line}" for number, line in enumerate(lines)]
 
 
 def _wrong(got: Any, expected: Any, tolerance: float) -> np.ndarray:
@@ -178,12 +195,6 @@ def _numpy(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     """A tensor or array without axes as the number that it holds."""
     return value.item() if isinstance(value, Tensor | np.ndarray | np.generic) and value.ndim == 0 else value
-
-
-def _owner(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return "a numpy array"
-    return "a torch tensor" if isinstance(value, Tensor) else describe(value)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -34,7 +34,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from sora_edu.teach.compare import agree, describe, difference, mismatch, size
+from sora_edu.teach.compare import agree, describe, difference, mismatch, name_of, size
 from sora_edu.teach.exercise import Case, Exercise, Misconception, find
 from sora_edu.teach.progress import recall, remember
 
@@ -242,15 +242,15 @@ def judge(exercise: Exercise, mine: Any, seed: int = 0) -> CheckResult:
 
 def _judge(exercise: Exercise, mine: Any, seed: int) -> CheckResult:
     if mine is None or mine is ...:
-        return _not_attempted(exercise, mine)
+        return _not_attempted(exercise)
     right_kind = {"function": callable(mine), "class": isinstance(mine, type), "value": True}[exercise.kind]
     if not right_kind:
-        what = f"That is {describe(mine)}. Hand over the {exercise.kind} itself, without calling it."
+        what = f"That is {name_of(mine)}. Hand over the {exercise.kind} itself, without calling it."
         return CheckResult(exercise, "type and shape", ("not yet.", what))
     key = _answer_key(exercise, seed)
     behaviour = observe(exercise, mine, key.cases)
     if all(_is_stub(outcome) for outcome in behaviour.outcomes):
-        return _not_attempted(exercise, behaviour.outcomes[0].value)
+        return _not_attempted(exercise, returned_none=_returned_none(behaviour.outcomes[0]))
     failure = _first_failure(exercise, behaviour, key)
     if failure is None:
         return CheckResult(exercise, "passed", (f"passed, right on {_count(len(key.cases), 'case')}.",))
@@ -259,8 +259,11 @@ def _judge(exercise: Exercise, mine: Any, seed: int) -> CheckResult:
         slip = named[0]
         lines = (f"not yet. This is a known slip: {slip.title}.", slip.hints.question)
         return CheckResult(exercise, failure.stage, lines, misconception=slip)
-    fits = "more than one known slip, so none is named" if named else "no slip in the catalogue"
-    return replace(failure, lines=(*failure.lines, f"It behaves like {fits}."))
+    if named:
+        return replace(failure, lines=(*failure.lines, "It behaves like more than one known slip."))
+    if failure.stage in ("properties", "oracle"):
+        return replace(failure, lines=(*failure.lines, "It behaves like no slip in the catalogue."))
+    return failure
 
 
 @dataclass(frozen=True)
@@ -350,16 +353,24 @@ def _first_failure(exercise: Exercise, behaviour: Behaviour, key: _AnswerKey) ->
         if outcome.changed:
             lines = (f"not yet: it changes its input {', '.join(outcome.changed)}. Work on a copy.",)
             return CheckResult(exercise, "input mutated", lines, (_called_with(exercise, case),))
+    wrong = (triple for triple in triples if not agree(*triple[1:], exercise.tolerance))
+    detail = _difference_lines(exercise, *next(wrong, (None, None, None)))
     for law, holds in zip(exercise.properties, behaviour.laws, strict=True):
         if not holds:
             lines = ("not yet: something that always holds does not hold here:", f"{law.statement}.")
-            return CheckResult(exercise, "properties", lines)
-    for case, got, expected in triples:
-        if not agree(got, expected, exercise.tolerance):
-            detail = (_called_with(exercise, case), *difference(got, expected, exercise.tolerance))
-            lines = ("not yet: the result is wrong. The smallest case that fails:",)
-            return CheckResult(exercise, "oracle", lines, detail)
+            return CheckResult(exercise, "properties", lines, detail)
+    if detail:
+        lines = ("not yet: the result is wrong. The smallest case that fails is below.",)
+        return CheckResult(exercise, "oracle", lines, detail)
     return None
+
+
+def _difference_lines(exercise: Exercise, case: Case | None, got: Any, expected: Any) -> tuple[str, ...]:
+    """A failing case: its call, its result and the right one; nothing if there is no such case."""
+    if case is None:
+        return ()
+    called = _called_with(exercise, case)
+    return (*([called] if called else []), *difference(got, expected, exercise.tolerance))
 
 
 def _outcome(exercise: Exercise, subject: Any, case: Case) -> Outcome:
@@ -423,7 +434,7 @@ def _is_stub(outcome: Outcome) -> bool:
     """True for what an untouched or half-filled stub does."""
     if outcome.error is None:
         parts = outcome.value if isinstance(outcome.value, tuple) else (outcome.value,)
-        return outcome.value is None or any(part is ... for part in parts)
+        return _returned_none(outcome) or any(part is ... for part in parts)
     if isinstance(outcome.error, NotImplementedError):
         # torch raises this error too, for operations that it lacks; a stub says `raise`.
         last = traceback.extract_tb(outcome.error.__traceback__)[-1]
@@ -431,10 +442,14 @@ def _is_stub(outcome: Outcome) -> bool:
     return isinstance(outcome.error, TypeError) and "ellipsis" in str(outcome.error)
 
 
-def _not_attempted(exercise: Exercise, value: Any) -> CheckResult:
+def _returned_none(outcome: Outcome) -> bool:
+    return outcome.error is None and outcome.value is None
+
+
+def _not_attempted(exercise: Exercise, returned_none: bool = False) -> CheckResult:
     lines = [f"not attempted yet (about {_count(exercise.minutes, 'minute')})."]
-    if value is None and exercise.kind != "value":
-        lines.append("If you have written it: does it end in `return`, and return everything asked for?")
+    if returned_none:
+        lines.append("It returns None. If you have written it: is the `return` missing?")
     return CheckResult(exercise, "not attempted", tuple(lines))
 
 

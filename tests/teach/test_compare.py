@@ -64,6 +64,16 @@ def test_the_wrong_part_is_shown():
     assert lines == ["part [1] of the result:", "got       [1, 2]", "expected  [1, 3]"]
 
 
+def test_matrices_are_shown_in_columns():
+    lines = difference(torch.tensor([[1.0, -2.5], [10.0, 0.0]]), torch.zeros(2, 2), 1e-5)
+    assert lines == [
+        "got          1  -2.5",
+        "            10     0",
+        "expected  0  0",
+        "          0  0",
+    ]
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

@@ -125,6 +125,12 @@ def test_a_stub_is_not_attempted(mine):
     assert "not attempted yet (about 3 minutes)" in repr(result)
 
 
+def test_a_forgotten_return_is_asked_after():
+    said = "is the `return` missing?"
+    assert said in repr(judge(CENTRED, lambda x, axis=-1: None))
+    assert said not in repr(judge(CENTRED, stub)) and said not in repr(judge(CENTRED, None))
+
+
 def test_a_stub_class_is_not_attempted():
     class Mine(nn.Module):
         def __init__(self, dim):
@@ -206,6 +212,7 @@ def test_a_changed_input_is_named():
 def test_a_law_that_does_not_hold_is_stated():
     result = judge(CENTRED, lambda x, axis=-1: x + 0.5)
     assert result.stage == "properties" and "every row sums to zero." in repr(result)
+    assert "got  " in repr(result) and "expected  " in repr(result)
 
 
 def test_the_smallest_failing_case_is_shown_with_both_results():
@@ -215,7 +222,7 @@ def test_the_smallest_failing_case_is_shown_with_both_results():
     text = repr(judge(CENTRED, mine))
     (x,) = (case.args[0] for case in _cases(0) if case.args[0].numel() == 6)
     assert f"called with x = [[{x[0, 0]:.5g}, " in text
-    got, expected = (re.search(rf"{word} +\[\[([-.\d]+)", text)[1] for word in ("got", "expected"))
+    got, expected = (re.search(rf"{word} +([-.\d]+)", text)[1] for word in ("got", "expected"))
     assert float(got) == pytest.approx(2 * float(expected), rel=1e-3)
     assert "It behaves like no slip in the catalogue." in text
 
@@ -251,7 +258,7 @@ def test_two_slips_that_behave_alike_are_not_named():
     twins = replace(CENTRED, misconceptions=(*CENTRED.misconceptions, _slip("twin", _sum_again)))
     result = judge(twins, CENTRED.misconceptions[0].wrong)
     assert result.misconception is None
-    assert "more than one known slip, so none is named" in repr(result)
+    assert "more than one known slip" in repr(result)
 
 
 def _sum_again(x, axis=-1):
