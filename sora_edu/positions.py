@@ -209,8 +209,8 @@ def rope_angles_at(
 ) -> Float[Tensor, "n {dim}//2"]:
     """RoPE angles on a grid: the head's pairs are shared among the axes, each turned by its own coordinate.
 
-    `parts` as in `sinusoidal_at`; HunyuanVideo gives 16, 56 and 56 of its 128 channels to time, height and
-    width. float32, in radians. Raises ValueError when parts do not fit.
+    `parts` as in `sinusoidal_at`; Open-Sora 2.0 gives 16, 56 and 56 of a head's 128 channels to time, height
+    and width. float32, in radians. Raises ValueError when parts do not fit.
     """
     return _axis_angles(coordinates, dim, base, parts).float()
 

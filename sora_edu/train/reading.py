@@ -160,7 +160,7 @@ def train_reader(
 
 
 def record(path: Path, seeds: int = 5) -> None:
-    """Trains readers of every kind, with several seeds; writes their curves, and their scores when shifted."""
+    """Trains readers of every kind with several seeds; writes their curves, and their scores when shifted."""
     fresh, curves = prompts(400, seed=2), {}
     for positions in POSITIONS:
         trained = [train_reader(positions, seed) for seed in range(seeds)]

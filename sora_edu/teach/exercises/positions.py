@@ -787,8 +787,8 @@ SPLIT_CHANNELS = Exercise(
             ),
             section="Rows, columns and frames",
             evidence=(
-                "Reasoning slip: dealing from the front. Video models favour space: HunyuanVideo's shares are"
-                " 16, 56 and 56."
+                "Reasoning slip: dealing from the front. Video models favour space: Open-Sora 2.0's shares"
+                " are 16, 56 and 56."
             ),
         ),
         Misconception(
