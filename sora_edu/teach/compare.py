@@ -20,8 +20,10 @@ _KINDS = {
     "u": ("whole-number", "whole numbers"),
     "f": ("real", "real numbers"),
     "c": ("complex", "complex numbers"),
+    "O": ("mixed", "things that are no numbers"),
+    "U": ("text", "text"),
 }
-"""What numpy's kinds of number are called, as an adjective and as a plural."""
+"""What numpy's kinds of array are called, as an adjective and as a plural."""
 
 
 def mismatch(got: Any, expected: Any, where: str = "") -> str | None:
@@ -187,7 +189,7 @@ def _is_array(value: Any) -> bool:
 def _numpy(value: Any) -> Any:
     """A tensor or number as numpy; half precisions are widened, for numpy has no bfloat16."""
     if isinstance(value, Tensor):
-        value = value.detach().cpu()
+        value = value.detach().cpu().to_dense()
         return (value.double() if value.is_floating_point() else value.resolve_conj()).numpy()
     return np.asarray(value) if isinstance(value, numbers.Number | np.generic) else value
 

@@ -341,36 +341,36 @@ def _first_failure(exercise: Exercise, behaviour: Behaviour, key: _AnswerKey) ->
     observed = list(zip(key.cases, behaviour.outcomes, strict=True))
     for case, outcome in observed:
         if outcome.error is not None:
-            detail = (*_error_lines(exercise, outcome.error), _called_with(exercise, case))
+            detail = (*_error_lines(exercise, outcome.error), *_call_line(exercise, case))
             return CheckResult(exercise, "exception", ("not yet: the code stops with an error.",), detail)
     results = (outcome.value for outcome in behaviour.outcomes)
     triples = list(zip(key.cases, results, key.expected, strict=True))
     for case, got, expected in triples:
         if (text := mismatch(got, expected)) is not None:
             lines = (f"not yet: {text}.",)
-            return CheckResult(exercise, "type and shape", lines, (_called_with(exercise, case),))
+            return CheckResult(exercise, "type and shape", lines, _call_line(exercise, case))
     for case, outcome in observed:
         if outcome.changed:
             lines = (f"not yet: it changes its input {', '.join(outcome.changed)}. Work on a copy.",)
-            return CheckResult(exercise, "input mutated", lines, (_called_with(exercise, case),))
-    wrong = (triple for triple in triples if not agree(*triple[1:], exercise.tolerance))
-    detail = _difference_lines(exercise, *next(wrong, (None, None, None)))
+            return CheckResult(exercise, "input mutated", lines, _call_line(exercise, case))
+    wrong = [triple for triple in triples if not agree(*triple[1:], exercise.tolerance)]
+    detail = _difference_lines(exercise, *wrong[0]) if wrong else ()
     for law, holds in zip(exercise.properties, behaviour.laws, strict=True):
         if not holds:
             lines = ("not yet: something that always holds does not hold here:", f"{law.statement}.")
             return CheckResult(exercise, "properties", lines, detail)
-    if detail:
-        lines = ("not yet: the result is wrong. The smallest case that fails is below.",)
-        return CheckResult(exercise, "oracle", lines, detail)
+    if wrong:
+        said = f"{describe(wrong[0][1])} is not right" if exercise.kind == "value" else "the result is wrong"
+        return CheckResult(exercise, "oracle", (f"not yet: {said}.",), detail)
     return None
 
 
-def _difference_lines(exercise: Exercise, case: Case | None, got: Any, expected: Any) -> tuple[str, ...]:
-    """A failing case: its call, its result and the right one; nothing if there is no such case."""
-    if case is None:
+def _difference_lines(exercise: Exercise, case: Case, got: Any, expected: Any) -> tuple[str, ...]:
+    """A failing case: its call, its result and the right one. Of a value this would give the answer away."""
+    if exercise.kind == "value":
         return ()
-    called = _called_with(exercise, case)
-    return (*([called] if called else []), *difference(got, expected, exercise.tolerance))
+    lines = difference(got, expected, exercise.tolerance)
+    return ("The smallest case that fails:", *_call_line(exercise, case), *lines)
 
 
 def _outcome(exercise: Exercise, subject: Any, case: Case) -> Outcome:
@@ -497,11 +497,12 @@ def _arguments(exercise: Exercise, case: Case) -> dict[str, Any]:
     return dict(_parameters(exercise).bind(*case.args, **case.kwargs).arguments)
 
 
-def _called_with(exercise: Exercise, case: Case) -> str:
+def _call_line(exercise: Exercise, case: Case) -> tuple[str, ...]:
+    """The arguments of a call, as a line; nothing for a value, which is not called."""
     if exercise.kind == "value":
-        return ""
+        return ()
     given = ", ".join(f"{name} = {describe(value)}" for name, value in _arguments(exercise, case).items())
-    return f"called with {given}" if given else ""
+    return (f"called with {given}",) if given else ()
 
 
 def _signature(exercise: Exercise) -> str:

@@ -9,7 +9,7 @@ import html
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,8 @@ class Record:
     """True once the solution has been shown."""
 
 
-@dataclass
-class _Session:
-    """What could not be saved, by file, so that a kernel on a read-only disk still remembers."""
-
-    unsaved: dict[Path, dict[str, Any]] = field(default_factory=dict)
-
-
-_session = _Session()
+_unsaved: dict[Path, dict[str, Any]] = {}
+"""What could not be saved, by file, so that a kernel on a read-only disk still remembers."""
 
 
 def state_folder() -> Path:
@@ -150,8 +144,8 @@ def _file() -> Path:
 
 def _load() -> dict[str, Any]:
     path = _file()
-    if path in _session.unsaved:
-        return dict(_session.unsaved[path])
+    if path in _unsaved:
+        return dict(_unsaved[path])
     try:
         text = path.read_bytes().decode()
     except FileNotFoundError:
@@ -159,7 +153,7 @@ def _load() -> dict[str, Any]:
     except UnicodeDecodeError:
         return _move_aside(path)
     except OSError:
-        return dict(_session.unsaved.setdefault(path, {}))
+        return dict(_unsaved.setdefault(path, {}))
     try:
         entries = json.loads(text)["exercises"]
         if not all(isinstance(entry, dict) for entry in entries.values()):
@@ -176,9 +170,9 @@ def _save(entries: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text.encode())
     except OSError:
-        _session.unsaved[path] = dict(entries)
+        _unsaved[path] = dict(entries)
     else:
-        _session.unsaved.pop(path, None)
+        _unsaved.pop(path, None)
 
 
 def _move_aside(path: Path) -> dict[str, Any]:
@@ -186,7 +180,7 @@ def _move_aside(path: Path) -> dict[str, Any]:
     try:
         kept = _keep(path, "damaged")
     except OSError:
-        _session.unsaved[path] = {}
+        _unsaved[path] = {}
         print(f"Your progress file {path} is damaged and cannot be moved; it is left alone.", file=sys.stderr)
     else:
         print(f"Your progress file was damaged; it is kept as {kept}, and a new one begins.", file=sys.stderr)
@@ -195,13 +189,13 @@ def _move_aside(path: Path) -> dict[str, Any]:
 
 def _reset() -> str:
     path = _file()
-    _session.unsaved.pop(path, None)
+    _unsaved.pop(path, None)
     try:
         return f"Progress was reset; the old file is kept as {_keep(path, 'before-reset')}."
     except FileNotFoundError:
         return "Progress was reset; there was none."
     except OSError as error:
-        _session.unsaved[path] = {}
+        _unsaved[path] = {}
         return f"Progress was reset for this session; the file could not be moved: {error.strerror}."
 
 

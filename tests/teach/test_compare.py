@@ -53,6 +53,12 @@ def test_different(got, expected):
     assert not agree(got, expected, 1e-5)
 
 
+def test_odd_arrays_are_told_apart_too():
+    mixed = np.array([1, "a", None], dtype=object)
+    assert "things that are no numbers" in mismatch(mixed, np.ones(3))
+    assert agree(torch.eye(2).to_sparse(), torch.eye(2), 0.0)
+
+
 def test_the_place_of_a_mismatch_is_given():
     text = mismatch((torch.ones(2), {"k": torch.ones(3)}), (torch.ones(2), {"k": torch.ones(4)}))
     assert text == "part [1]['k'] of the result has shape (3,); (4,) is asked for"

@@ -227,6 +227,13 @@ def test_the_smallest_failing_case_is_shown_with_both_results():
     assert "It behaves like no slip in the catalogue." in text
 
 
+def test_a_wrong_value_does_not_give_the_right_one_away():
+    result = judge(COUNT, 255)
+    assert result.stage == "oracle" and "255 is not right" in repr(result) and "256" not in repr(result)
+    assert "256" not in result._repr_html_() and "<pre>" not in result._repr_html_()
+    assert "256" not in repr(judge(COUNT, "255"))
+
+
 def test_of_a_large_result_the_first_wrong_number_is_shown():
     def mine(x, axis=-1):
         y = centred(x, axis)
