@@ -24,9 +24,9 @@ class SelfAttention(nn.Module):
         self.norm_k = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else nn.Identity()
 
     def forward(
-        self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b #h #q n"] | None = None
+        self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, " b #h #q n"] | None = None
     ) -> Float[Tensor, "b n d"]:
         """`mask` is True where a query may attend to a key."""
         q, k, v = rearrange(self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
-        q, k = self.norm_q(q).to(v.dtype), self.norm_k(k).to(v.dtype)
+        q, k = self.norm_q(q.float()).to(v.dtype), self.norm_k(k.float()).to(v.dtype)
         return self.out(rearrange(F.scaled_dot_product_attention(q, k, v, mask), "b h n d -> b n (h d)"))

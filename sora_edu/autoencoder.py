@@ -64,7 +64,8 @@ class PositionNorm(nn.Module):
         self.scale = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        return F.rms_norm(x.permute(0, 2, 3, 1), self.scale.shape, self.scale.to(x.dtype), 1e-6).permute(0, 3, 1, 2)
+        scale = self.scale.to(x.dtype)
+        return F.rms_norm(x.permute(0, 2, 3, 1), scale.shape, scale, 1e-6).permute(0, 3, 1, 2)
 
 
 class ResidualBlock(nn.Module):
@@ -82,7 +83,7 @@ class ResidualBlock(nn.Module):
 
 
 class CausalTimeConv(nn.Module):
-    """Adds to each latent frame a linear reading of itself and the two before it; zeros stand before the first."""
+    """Adds to each latent frame a linear reading of itself and the two before it, zeros before the first."""
 
     def __init__(self, channels: int, taps: int = 3):
         super().__init__()
@@ -99,9 +100,13 @@ class CausalTimeConv(nn.Module):
 
 
 def fold_frames(video: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b t c4 h w"]:
-    """Groups frames by fours into channels, the first frame standing four times: 1 + 4k frames -> 1 + k groups."""
+    """Groups frames by fours into channels, the first frame standing four times: 1 + 4k -> 1 + k.
+
+    Raises ValueError for any other number of frames.
+    """
     if video.shape[2] % FRAMES_PER_LATENT != 1:
-        raise ValueError(f"video has {video.shape[2]} frames; the causal autoencoder takes 1 + 4k: 1, 5, 9, 13, 17, …")
+        frames = video.shape[2]
+        raise ValueError(f"video has {frames} frames; the causal autoencoder takes 1 + 4k: 1, 5, 9, 13, …")
     first = video[:, :, :1].expand(-1, -1, FRAMES_PER_LATENT - 1, -1, -1)
     return rearrange(torch.cat([first, video], 2), "b c (t f) h w -> b t (f c) h w", f=FRAMES_PER_LATENT)
 
@@ -176,15 +181,18 @@ class CausalVideoAutoencoder(nn.Module):
         self.register_buffer("std", torch.ones(config.channels))
 
     def encode(self, video: Float[Tensor, "b 3 f h w"]) -> Float[Tensor, "b c t h8 w8"]:
-        """Encodes 1 + 4k frames in [-1, 1], height and width multiples of 8, to 1 + k latent frames."""
+        """Encodes 1 + 4k frames in [-1, 1], height and width multiples of 8, to 1 + k latent frames.
+
+        Raises ValueError for other numbers and sizes.
+        """
         _check_size(video)
         raw = self.encoder(fold_frames(video))
         return rearrange((raw - self.mean[:, None, None]) / self.std[:, None, None], "b t c h w -> b c t h w")
 
     def decode(self, latents: Float[Tensor, "b c t h8 w8"]) -> Float[Tensor, "b 3 f h w"]:
         """Decodes 1 + k latent frames to 1 + 4k frames, not clamped."""
-        raw = rearrange(latents, "b c t h w -> b t c h w") * self.std[:, None, None] + self.mean[:, None, None]
-        return unfold_frames(self.decoder(raw))
+        latents = rearrange(latents, "b c t h w -> b t c h w")
+        return unfold_frames(self.decoder(latents * self.std[:, None, None] + self.mean[:, None, None]))
 
     def reconstruct_noisy(
         self, video: Float[Tensor, "b 3 f h w"], generator: torch.Generator | None = None
@@ -196,7 +204,7 @@ class CausalVideoAutoencoder(nn.Module):
         return unfold_frames(self.decoder(raw + self.config.noise * noise.to(raw.dtype))), raw
 
     def set_statistics(self, latents: Float[Tensor, "b c t h8 w8"]) -> None:
-        """Makes `encode` give zero mean and unit variance per channel on `latents` (as encoded before the call)."""
+        """Makes `encode` give zero mean and unit variance per channel on `latents`, as encoded before."""
         mean = latents.mean((0, 2, 3, 4)) * self.std + self.mean
         self.std.mul_(latents.std((0, 2, 3, 4)))
         self.mean.copy_(mean)
@@ -205,15 +213,18 @@ class CausalVideoAutoencoder(nn.Module):
 def _check_size(video: Tensor) -> None:
     height, width = video.shape[-2:]
     if height % PIXELS_PER_LATENT or width % PIXELS_PER_LATENT:
-        raise ValueError(f"video is {height}x{width}; height and width must be multiples of {PIXELS_PER_LATENT}")
+        raise ValueError(
+            f"video is {height}x{width}; height and width must be multiples of {PIXELS_PER_LATENT}"
+        )
 
 
 def reconstruction_loss(
     video: Float[Tensor, "b 3 f h w"], target: Float[Tensor, "b 3 f h w"], emphasis: float = 6.0
 ) -> Float[Tensor, ""]:
-    """Half absolute plus five times squared error, with saturated pixels and their surroundings `emphasis` + 1 times.
+    """Half the absolute and five times the squared error, averaged; colour counts `emphasis` + 1 times.
 
-    Objects cover about a tenth of a clip; an even mean would spend the model on the backdrop.
+    Objects, their saturated pixels and what is near, cover about a tenth of a clip: an even mean would spend
+    the model on the backdrop.
     """
     saturation = (target.amax(1) - target.amin(1)).flatten(0, 1)
     near = F.max_pool2d((saturation > 0.3).float()[:, None], 5, stride=1, padding=2)

@@ -13,18 +13,22 @@ def _per_sample(t: Float[Tensor, " b"], x: Tensor) -> Tensor:
     return t.view(-1, *[1] * (x.ndim - 1))
 
 
-def add_noise(x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], t: Float[Tensor, " b"]) -> Tensor:
+def add_noise(
+    x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], t: Float[Tensor, " b"]
+) -> Float[Tensor, "b ..."]:
     """x_t = (1 - t) x_0 + t eps, one time for each sample."""
     t = _per_sample(t, x0)
     return (1 - t) * x0 + t * noise
 
 
-def velocity(x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."]) -> Tensor:
+def velocity(x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
     """The flow target u = eps - x_0: how x_t changes with t."""
     return noise - x0
 
 
-def clean_from_velocity(x: Float[Tensor, "b ..."], u: Float[Tensor, "b ..."], t: Float[Tensor, " b"]) -> Tensor:
+def clean_from_velocity(
+    x: Float[Tensor, "b ..."], u: Float[Tensor, "b ..."], t: Float[Tensor, " b"]
+) -> Float[Tensor, "b ..."]:
     """The network's guess of x_0 at time t: x_t - t u."""
     return x - _per_sample(t, x) * u
 
@@ -37,7 +41,10 @@ def logit_normal_times(
 
 
 def shift_times(t: Float[Tensor, " n"], shift: float) -> Float[Tensor, " n"]:
-    """t' = c t / (1 + (c - 1) t): c > 1 spends more steps near noise, as larger clips need; 0 and 1 stay."""
+    """t' = c t / (1 + (c - 1) t): c > 1 spends more steps near noise, as larger clips need; 0 and 1 stay.
+
+    Raises ValueError unless `shift` (c) is positive.
+    """
     if shift <= 0:
         raise ValueError(f"shift={shift} must be positive; 1 changes nothing, 3 is common for larger clips")
     return shift * t / (1 + (shift - 1) * t)
@@ -46,8 +53,8 @@ def shift_times(t: Float[Tensor, " n"], shift: float) -> Float[Tensor, " n"]:
 def guided(
     conditional: Float[Tensor, "..."], unconditional: Float[Tensor, "..."], scale: float
 ) -> Float[Tensor, "..."]:
-    """Classifier-free guidance: f = f_null + s (f_y - f_null). s = 1 is plain conditional, s = 0 ignores the prompt.
+    """Classifier-free guidance: f = f_null + s (f_y - f_null).
 
-    Ho & Salimans 2022, whose w is s - 1.
+    s = 1 is plain conditional, s = 0 ignores the prompt. Ho & Salimans 2022, whose w is s - 1.
     """
     return unconditional + scale * (conditional - unconditional)

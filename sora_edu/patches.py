@@ -1,5 +1,7 @@
 """Patches: cutting latents into tokens and putting tokens together again."""
 
+import math
+
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
@@ -18,9 +20,12 @@ def patchify_video(x: Float[Tensor, "b c t h w"], patch: tuple[int, int, int]) -
 def unpatchify_video(
     tokens: Float[Tensor, "b n d"], patch: tuple[int, int, int], grid: tuple[int, int, int]
 ) -> Float[Tensor, "b c t h w"]:
-    """Undoes `patchify_video`; `grid` = (t, h, w) counts the patches along each side."""
-    if tokens.shape[1] != grid[0] * grid[1] * grid[2]:
-        raise ValueError(f"tokens has {tokens.shape[1]} tokens; the grid {grid} holds {grid[0] * grid[1] * grid[2]}")
+    """Undoes `patchify_video`; `grid` = (t, h, w) counts the patches along each side.
+
+    Raises ValueError where the grid holds another number of tokens.
+    """
+    if tokens.shape[1] != math.prod(grid):
+        raise ValueError(f"tokens has {tokens.shape[1]} tokens; the grid {grid} holds {math.prod(grid)}")
     (pt, ph, pw), (t, h, w) = patch, grid
     return rearrange(
         tokens, "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)", t=t, h=h, w=w, pt=pt, ph=ph, pw=pw

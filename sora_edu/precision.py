@@ -24,7 +24,8 @@ def _best_seconds(dtype: torch.dtype, size: int = 512, repeats: int = 5) -> floa
 @lru_cache(maxsize=1)
 def _probe() -> torch.dtype:
     """A few matrix products in each format, some milliseconds in all."""
-    return torch.bfloat16 if _best_seconds(torch.bfloat16) < 0.8 * _best_seconds(torch.float32) else torch.float32
+    clearly_faster = _best_seconds(torch.bfloat16) < 0.8 * _best_seconds(torch.float32)
+    return torch.bfloat16 if clearly_faster else torch.float32
 
 
 def working_dtype() -> torch.dtype:

@@ -61,7 +61,10 @@ class VideoDiTConfig:
 
 
 def time_embedding(t: Float[Tensor, "..."], dim: int = 256) -> Float[Tensor, "... {dim}"]:
-    """Cosines then sines of 1000 t at `dim` / 2 frequencies from 1 down to about 1/10000, worked out in float64."""
+    """Cosines then sines of 1000 t at `dim` / 2 frequencies from 1 down to about 1/10000, in float64 inside.
+
+    `dim` is even. Peebles & Xie 2023, released code.
+    """
     half = dim // 2
     speeds = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float64, device=t.device) / half)
     angles = 1000 * t.double()[..., None] * speeds
@@ -69,7 +72,7 @@ def time_embedding(t: Float[Tensor, "..."], dim: int = 256) -> Float[Tensor, "..
 
 
 def modulate(
-    x: Float[Tensor, "b n d"], shift: Float[Tensor, "b #n d"], scale: Float[Tensor, "b #n d"]
+    x: Float[Tensor, "b n d"], shift: Float[Tensor, " b #n d"], scale: Float[Tensor, " b #n d"]
 ) -> Float[Tensor, "b n d"]:
     """LayerNorm without weights of its own, then x (1 + scale) + shift."""
     return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
@@ -90,7 +93,7 @@ class Modulation(nn.Module):
 
 
 class VideoDiTBlock(nn.Module):
-    """Attention, then an MLP, each shifted, scaled and gated by the condition; at the start it does nothing."""
+    """Attention, then an MLP, each shifted, scaled and gated by the condition; a fresh one does nothing."""
 
     def __init__(self, config: VideoDiTConfig):
         super().__init__()
@@ -99,7 +102,9 @@ class VideoDiTBlock(nn.Module):
         self.attention = SelfAttention(width, config.heads, config.qk_norm)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU("tanh"), nn.Linear(hidden, width))
 
-    def forward(self, x: Float[Tensor, "b n d"], condition: Float[Tensor, "b #n c"]) -> Float[Tensor, "b n d"]:
+    def forward(
+        self, x: Float[Tensor, "b n d"], condition: Float[Tensor, " b #n c"]
+    ) -> Float[Tensor, "b n d"]:
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition)
         x = x + gate1 * self.attention(modulate(x, shift1, scale1))
         return x + gate2 * self.mlp(modulate(x, shift2, scale2))
@@ -111,14 +116,14 @@ class VideoDiT(nn.Module):
     def __init__(self, config: VideoDiTConfig):
         super().__init__()
         self.config = config
-        cells = math.prod(config.patch)
+        cells, condition = math.prod(config.patch), config.condition_width
         self.patch_embed = nn.Linear(cells * (2 * config.channels + MASK_CHANNELS), config.width)
         self.time_embed = nn.Sequential(
-            nn.Linear(256, config.condition_width), nn.SiLU(), nn.Linear(config.condition_width, config.condition_width)
+            nn.Linear(256, condition), nn.SiLU(), nn.Linear(condition, condition)
         )
-        self.text_embed = nn.Linear(config.text_width, config.condition_width)
+        self.text_embed = nn.Linear(config.text_width, condition)
         self.blocks = nn.ModuleList(VideoDiTBlock(config) for _ in range(config.depth))
-        self.final_modulation = Modulation(config.condition_width, config.width, 2)
+        self.final_modulation = Modulation(condition, config.width, 2)
         self.final = nn.Linear(config.width, cells * config.channels)
         self._initialise()
 
@@ -147,8 +152,10 @@ class VideoDiT(nn.Module):
         """The velocity eps - x_0 at every latent cell. Without `given` and `mask`, everything is generated.
 
         `y_mask` is True at real text tokens; this conditioning reads only the first, which is always real.
+        Raises ValueError for shapes that do not go together.
         """
         grid = check_divides(tuple(x.shape[2:]), self.config.patch)
+        self._check_shapes(x, t, y, math.prod(grid))
         tokens = self.patch_embed(patchify_video(self._with_given(x, given, mask), self.config.patch))
         tokens = tokens + self._positions(grid).to(tokens)
         condition = self._condition(t, y)
@@ -157,14 +164,28 @@ class VideoDiT(nn.Module):
         shift, scale = self.final_modulation(condition)
         return unpatchify_video(self.final(modulate(tokens, shift, scale)), self.config.patch, grid)
 
+    def _check_shapes(self, x, t, y, n: int) -> None:
+        b, channels = x.shape[:2]
+        if channels != self.config.channels:
+            raise ValueError(f"x has {channels} channels; this model's latents have {self.config.channels}")
+        if t.shape not in ((b,), (b, n)):
+            raise ValueError(
+                f"t is {tuple(t.shape)}; for x of {tuple(x.shape)} it must be {(b,)} or {(b, n)}"
+            )
+        if y.ndim != 3 or y.shape[0] != b or y.shape[1] < 1 or y.shape[2] != self.config.text_width:
+            raise ValueError(
+                f"y is {tuple(y.shape)}; for x of {tuple(x.shape)} it must be "
+                f"({b}, length, {self.config.text_width}) with a length of at least 1"
+            )
+
     def _with_given(self, x, given, mask) -> Float[Tensor, "b c2 t h w"]:
-        b, _, t, h, w = x.shape
+        mask_shape = (len(x), MASK_CHANNELS, *x.shape[2:])
         given = torch.zeros_like(x) if given is None else given
-        mask = x.new_ones(b, MASK_CHANNELS, t, h, w) if mask is None else mask
-        if given.shape != x.shape or mask.shape != (b, MASK_CHANNELS, t, h, w):
+        mask = x.new_ones(mask_shape) if mask is None else mask
+        if given.shape != x.shape or mask.shape != mask_shape:
             raise ValueError(
                 f"given is {tuple(given.shape)} and mask {tuple(mask.shape)}; "
-                f"beside x of {tuple(x.shape)} they must be {tuple(x.shape)} and {(b, MASK_CHANNELS, t, h, w)}"
+                f"for x of {tuple(x.shape)} they must be {tuple(x.shape)} and {mask_shape}"
             )
         return torch.cat([x, given, mask], dim=1)
 

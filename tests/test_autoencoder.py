@@ -291,7 +291,8 @@ def test_each_part_has_the_parameters_of_its_formula():
     )  # fmt: skip
     decoder = (
         conv(config.channels, eighth, 3) + d3 * (block(eighth) + over_time(eighth))
-        + conv(eighth, 4 * quarter, 1) + d2 * block(quarter) + conv(quarter, 4 * half, 1) + d1 * block(half) + half + conv(half, 4 * 12, 3)
+        + conv(eighth, 4 * quarter, 1) + d2 * block(quarter)
+        + conv(quarter, 4 * half, 1) + d1 * block(half) + half + conv(half, 4 * 12, 3)
     )  # fmt: skip
     with torch.device("meta"):
         model = CausalVideoAutoencoder(config)
