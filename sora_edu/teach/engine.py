@@ -24,7 +24,7 @@ import random
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -241,7 +241,7 @@ def judge(exercise: Exercise, mine: Any, seed: int = 0) -> CheckResult:
 
 
 def _judge(exercise: Exercise, mine: Any, seed: int) -> CheckResult:
-    if mine is None or mine is ...:
+    if mine is None or _has_hole(mine):
         return _not_attempted(exercise)
     right_kind = {"function": callable(mine), "class": isinstance(mine, type), "value": True}[exercise.kind]
     if not right_kind:
@@ -433,13 +433,18 @@ def _sandbox() -> Iterator[None]:
 def _is_stub(outcome: Outcome) -> bool:
     """True for what an untouched or half-filled stub does."""
     if outcome.error is None:
-        parts = outcome.value if isinstance(outcome.value, tuple) else (outcome.value,)
-        return _returned_none(outcome) or any(part is ... for part in parts)
+        return _returned_none(outcome) or _has_hole(outcome.value)
     if isinstance(outcome.error, NotImplementedError):
         # torch raises this error too, for operations that it lacks; a stub says `raise`.
         last = traceback.extract_tb(outcome.error.__traceback__)[-1]
         return not _is_library(last.filename) and (not last.line or last.line.startswith("raise"))
     return isinstance(outcome.error, TypeError) and "ellipsis" in str(outcome.error)
+
+
+def _has_hole(value: Any) -> bool:
+    """True if a `...` is still to be filled in, in the value or in one of its parts."""
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return value is ... or any(_has_hole(part) for part in parts)
 
 
 def _returned_none(outcome: Outcome) -> bool:
