@@ -64,12 +64,22 @@ def replacing(path: Path | str) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())  # a full disk may show only here
         draft.replace(place)
-    except OSError as error:
-        advice = _ADVICE.get(error.errno, error.strerror or str(error))
+    except Exception as error:
+        failure = _os_error_behind(error)
+        if failure is None:
+            raise
+        advice = _ADVICE.get(failure.errno, failure.strerror or str(failure))
         raise WriteError(f"cannot write {path}: {advice}") from error
     finally:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+def _os_error_behind(error: BaseException | None) -> OSError | None:
+    """The error of the operating system that led to this one: torch.save hides it behind one of its own."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def write_whole(path: Path | str, content: bytes) -> Path:

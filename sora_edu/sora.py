@@ -205,6 +205,9 @@ class Sora(nn.Module):
     ) -> Float[Tensor, "b 3 f h w"]:
         """One clip for each prompt and seed, as pixels in [-1, 1]; arguments and errors as in `generate`."""
         self._check_size(frames, height, width)
+        if len(prompts) != len(seeds) or not prompts:
+            n, m = len(prompts), len(seeds)
+            raise ValueError(f"there are {n} prompts and {m} seeds; give one seed for each prompt")
         for prompt in prompts:
             parse(prompt)
         steps = _whole("steps", self.config.steps if steps is None else steps, 1, 1000)
@@ -216,8 +219,9 @@ class Sora(nn.Module):
             width // PIXELS_PER_LATENT,
         )
         noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
+        times, device = time_grid(steps, self.config.shift), self.autoencoder.mean.device
         told = None if progress is None else lambda step, _: progress(step + 1, steps)
-        latents = euler(self._velocity(prompts, guidance), noise, time_grid(steps, self.config.shift), told)
+        latents = euler(self._velocity(prompts, guidance), noise.to(device), times.to(device), told)
         return self.autoencoder.decode(latents).clamp(-1, 1)
 
     def _velocity(self, prompts: Sequence[str], scale: float):

@@ -191,6 +191,23 @@ def test_train_hands_the_options_to_the_recipe(capsys, here, monkeypatch):
     assert calls == [(("tiny",), options)]
 
 
+def test_a_full_disk_in_training_is_code_2_and_leaves_no_half_checkpoint(tmp_path):
+    """The operating system lets no file grow to the size of a checkpoint."""
+    pytest.importorskip("resource")
+    code = (
+        "import resource, sys; from sora_edu.__main__ import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "sys.exit(main(['train', 'text', '--out', 'run', '--steps', '1']))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "error: cannot write run/checkpoint.pt" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "run").iterdir())
+
+
 def test_ctrl_c_in_training_keeps_everything_and_says_how_to_go_on(tmp_path):
     """A real interrupt of a real run, which is then finished from where it was."""
     pytest.importorskip("resource")  # interrupts are sent otherwise on Windows

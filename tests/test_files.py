@@ -46,6 +46,16 @@ def test_an_exception_in_the_block_changes_nothing(tmp_path, exception):
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
 
 
+def test_an_error_of_the_system_is_found_behind_another_one(tmp_path):
+    """As torch.save does it: writing fails, and closing what was begun then fails in its own way."""
+    with pytest.raises(WriteError, match="disk is full"), replacing(tmp_path / "a.bin"):
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        finally:
+            raise RuntimeError("unexpected pos 98176 vs 98128")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_real_limit_on_the_file_size(tmp_path):
     """The operating system itself cuts the write short, in a process of its own."""
     pytest.importorskip("resource")

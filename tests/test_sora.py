@@ -102,6 +102,12 @@ def test_progress_counts_the_steps(sora):
     assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
+def test_every_prompt_needs_a_seed(sora):
+    for prompts, seeds in (([PROMPT], [0, 1]), ([], [])):
+        with pytest.raises(ValueError, match="one seed for each prompt"):
+            sora.sample(prompts, seeds, **SIZE)
+
+
 # ---- Sampling ------------------------------------------------------------------------------------------
 
 
