@@ -56,6 +56,9 @@ DIVERGING = "RdBu_r"
 
 _LINES = ("blue", "orange", "green", "vermilion", "purple", "sky", "ink")
 _MARGIN = 8  # pixels around each clip of a grid
+_LINE = 20  # pixels from one line of a caption to the next
+_GREY_STEP = 4  # between the greys of captions
+_FILM_COLOURS = 128  # of all clips of a grid together
 
 
 def style() -> None:
@@ -156,7 +159,7 @@ def clips(
         alt: what the clips show, in words.
         columns: how many stand in a row; None puts up to four in a row.
         fps: frames per second.
-        scale: whole-number enlargement; None makes the clips at least 192 pixels high, 128 in a grid.
+        scale: whole-number enlargement; None makes the clips at least 192 pixels high.
 
     Raises:
         ValueError: no clip, a caption missing, or an impossible scale or fps.
@@ -176,9 +179,18 @@ def clip_grid(
     if fps <= 0:
         raise ValueError(f"fps={fps}; frames per second must be positive")
     columns = columns or min(4, len(videos))
-    videos = [_enlarge(frames, scale, 192 if columns == 1 else 128) for frames in videos]
-    pages = [_page(videos, captions, columns, index) for index in range(max(map(len, videos)))]
-    return animated_png(np.stack(pages), fps)
+    if scale is None:
+        scale = _scale(videos, 192)
+    places, text = _layout([frames.shape[1:3] for frames in videos], captions, columns, scale)
+    indices, palette = _few_colours(videos)
+    pages = []
+    for moment in range(max(map(len, indices))):
+        page = text // _GREY_STEP
+        for (y, x), film in zip(places, indices, strict=True):
+            frame = film[min(moment, len(film) - 1)].repeat(scale, axis=0).repeat(scale, axis=1)
+            page[y : y + frame.shape[0], x : x + frame.shape[1]] = frame
+        pages.append(page)
+    return _animated(pages, palette, fps)
 
 
 def strip(
@@ -200,8 +212,12 @@ def strip(
     captions = [f"{index / fps:.2f} s" for index in chosen] if captions is None else list(captions)
     if len(captions) != len(chosen):
         raise ValueError(f"{len(captions)} captions for {len(chosen)} frames; give one for each frame")
-    pictures = [_enlarge(frames[index : index + 1], scale, 128) for index in chosen]
-    send(animated_png(_page(pictures, captions, len(pictures), 0)[None]), alt)
+    scale = _scale([frames], 128) if scale is None else scale
+    places, text = _layout([frames.shape[1:3]] * len(chosen), captions, len(chosen), scale)
+    page = text[..., None].repeat(3, axis=-1)
+    for (y, x), frame in zip(places, enlarge(frames[chosen], scale), strict=True):
+        page[y : y + frame.shape[0], x : x + frame.shape[1]] = frame
+    send(animated_png(page[None]), alt)
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
@@ -451,24 +467,55 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
 
 
-def _enlarge(frames: np.ndarray, scale: int | None, at_least: int) -> np.ndarray:
-    return enlarge(frames, max(1, -(-at_least // frames.shape[1])) if scale is None else scale)
+def _scale(videos: list[np.ndarray], at_least: int) -> int:
+    return max(1, -(-at_least // min(frames.shape[1] for frames in videos)))
 
 
-def _page(videos, captions, columns: int, index: int) -> np.ndarray:
-    """Frame `index` of every clip, laid out in a grid with the captions above."""
-    cell_w, cell_h = max(v.shape[2] for v in videos), max(v.shape[1] for v in videos)
-    font = _font(16)
-    wrapped = [textwrap.wrap(text, max(8, int(cell_w / 9.6))) for text in captions]
-    band = 20 * max(map(len, wrapped)) + (6 if any(wrapped) else 0)
-    rows = -(-len(videos) // columns)
-    size = (columns * (cell_w + _MARGIN) + _MARGIN, rows * (cell_h + band + _MARGIN) + _MARGIN)
-    page = Image.new("RGB", size, "white")
-    pen = ImageDraw.Draw(page)
-    for k, (frames, lines) in enumerate(zip(videos, wrapped, strict=True)):
-        x = _MARGIN + (k % columns) * (cell_w + _MARGIN)
-        y = _MARGIN + (k // columns) * (cell_h + band + _MARGIN)
-        for line_number, line in enumerate(lines):
-            pen.text((x, y + 20 * line_number), line, fill=PALETTE["ink"], font=font)
-        page.paste(Image.fromarray(frames[min(index, len(frames) - 1)]), (x, y + band))
-    return np.asarray(page)
+def _layout(
+    sizes: list[tuple[int, int]], captions: list[str], columns: int, scale: int
+) -> tuple[list[tuple[int, int]], np.ndarray]:
+    """Where the pictures of a grid stand (top, left), and the grey page with the captions above them."""
+    if scale < 1:
+        raise ValueError(f"scale={scale}; give a whole number of at least 1")
+    cell_h, cell_w = scale * max(h for h, _ in sizes), scale * max(w for _, w in sizes)
+    lines = [textwrap.wrap(caption, max(8, int(cell_w / 9.2))) for caption in captions]
+    rows = range(-(-len(sizes) // columns))
+    most = [max(map(len, lines[row * columns : (row + 1) * columns])) for row in rows]
+    bands = [_LINE * count + 4 * (count > 0) for count in most]
+    tops = [_MARGIN + sum(bands[: row + 1]) + row * (cell_h + _MARGIN) for row in rows]
+    page = Image.new("L", (columns * (cell_w + _MARGIN) + _MARGIN, tops[-1] + cell_h + _MARGIN), 255)
+    pen, places = ImageDraw.Draw(page), []
+    for k, wrapped in enumerate(lines):
+        y, x = tops[k // columns], _MARGIN + k % columns * (cell_w + _MARGIN)
+        places.append((y, x))
+        for number, line in enumerate(reversed(wrapped), 1):
+            pen.text((x, y - 4 - _LINE * number), line, fill=0x22, font=_font(16))
+    return places, np.asarray(page)
+
+
+def _few_colours(videos: list[np.ndarray]) -> tuple[list[np.ndarray], list[int]]:
+    """The clips as indices into one palette, which begins with greys for the captions.
+
+    An animation with a palette is a third as large, and no eye sees the difference at this size.
+    """
+    pixels = np.concatenate([frames.reshape(-1, 3) for frames in videos])
+    reduced = Image.fromarray(pixels[None]).quantize(_FILM_COLOURS, dither=Image.Dither.NONE)
+    greys = range(0, 256, _GREY_STEP)
+    palette = [level for grey in greys for level in [min(255, grey * 255 // greys[-1])] * 3]
+    indices = np.asarray(reduced)[0] + np.uint8(len(greys))
+    ends = np.cumsum([frames[..., 0].size for frames in videos])[:-1]
+    films = [
+        part.reshape(frames.shape[:3]) for part, frames in zip(np.split(indices, ends), videos, strict=True)
+    ]
+    return films, palette + reduced.getpalette()[: 3 * _FILM_COLOURS]
+
+
+def _animated(pages: list[np.ndarray], palette: list[int], fps: int) -> bytes:
+    """Pages of palette indices as an animated PNG that repeats for ever."""
+    images = [Image.fromarray(page, "P") for page in pages]
+    for image in images:
+        image.putpalette(palette)
+    film = {"save_all": True, "append_images": images[1:], "duration": 1000 / fps, "loop": 0}
+    buffer = io.BytesIO()
+    images[0].save(buffer, "PNG", optimize=True, **(film if images[1:] else {}))
+    return buffer.getvalue()

@@ -6,7 +6,7 @@ A quiz is a list of questions. One choice is right; every wrong choice names the
     [{"question": "How many latent frames does a clip of 17 frames have?",
       "choices": [
         {"text": "5", "right": true, "answer": "Yes: the first frame alone, then 16 / 4 more."},
-        {"text": "4", "answer": "The first frame has …", "misconception": "overview.latent_shape:no_first_frame"}
+        {"text": "4", "answer": "The first …", "misconception": "overview.latent_shape:no_first_frame"}
       ]}]
 """
 

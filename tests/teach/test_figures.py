@@ -166,10 +166,10 @@ def test_line_colours_differ_for_a_person_without_red_or_green_cones():
 
 
 def test_map_shows_every_chapter_and_marks_one(shown):
-    for chapter in range(15):
-        figures.sora_map(f"{chapter:02d}")
+    for chapter in ("00", "02", "10"):
+        figures.sora_map(chapter)
         picture, alt = shown[-1]
-        assert f"You are in {chapter:02d}" in alt
+        assert f"You are in {chapter}" in alt
         assert all(f" {other:02d} " in alt for other in range(15))
         marked = np.all(np.asarray(picture.convert("RGB")) == (0xFF, 0xE3, 0xCF), axis=-1)
         assert marked.sum() > 2000
