@@ -178,7 +178,7 @@ def _colours_present(chroma: Float[np.ndarray, "t h w 2"]) -> list[int]:
     distance = square[strong, None] - 2 * chroma[strong] @ PALETTE.T + (PALETTE**2).sum(1)  # squared
     nearest = distance.argmin(1)[distance.min(1) < COLOUR_TOLERANCE**2]
     area = np.bincount(nearest, minlength=len(PALETTE)) / (frames * height**2)
-    present = [i for i in np.argsort(-area) if area[i] > max(SMALLEST_AREA, 0.1 * area.max())]
+    present = [i for i in np.argsort(-area).tolist() if area[i] > max(SMALLEST_AREA, 0.1 * area.max())]
     return present
 
 
@@ -545,7 +545,7 @@ def _read_thing(colour: str, cover: Float[np.ndarray, "t h w"], camera: tuple[st
         raise _Malformed("is missing in some frames")
     spectrum = _spectrum(_polar(cover, moments))
     bank = _bank(_nearest(BLURS, PIXEL_BLUR / float(np.median(moments.gyration))))
-    steady = np.ptp(np.log(moments.gyration / zoom)) < 0.3  # what spins does not grow
+    steady = bool(np.ptp(np.log(moments.gyration / zoom)) < 0.3)  # what spins does not grow
     match = _match(spectrum, times, bank, may_spin=steady)
     _check_shape(spectrum, match, times, bank)
     shape = str(bank.names[match.entry])
