@@ -5,6 +5,7 @@ Nothing is drawn from a global generator. Step k's data and noise come from a ge
 """
 
 import copy
+import io
 import math
 import signal
 import time
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sora_edu.files import replacing, write_whole
+from sora_edu.files import write_whole
 from sora_edu.precision import autocast
 
 CHECKPOINT = "checkpoint.pt"
@@ -114,6 +115,25 @@ def _interrupts_wait():
         signal.signal(signal.SIGINT, before)
 
 
+def write_tensors(path: Path, content: object) -> None:
+    """`torch.save`, whole or not at all. Raises WriteError where the file cannot be written.
+
+    It goes through memory, because torch's own writer hides from us why a write failed.
+    """
+    memory = io.BytesIO()
+    torch.save(content, memory)
+    write_whole(path, memory.getvalue())
+
+
+def read_tensors(path: Path):
+    """What `write_tensors` wrote. Raises ValueError if the file is damaged."""
+    content = path.read_bytes()
+    try:
+        return torch.load(io.BytesIO(content), weights_only=True)
+    except Exception as error:  # a damaged file can fail in any way
+        raise ValueError(f"{path} is damaged ({type(error).__name__}); delete it to start afresh") from error
+
+
 class Run:
     """One training run in a folder: the model, its average, its optimisers, its curve."""
 
@@ -123,14 +143,18 @@ class Run:
         self.optimisers = make_optimisers(model, config)
         self.step, self.seconds = 0, 0.0
         self.curve: list[tuple[int, float, float]] = []
+        self.recent: list[float] = []  # losses since the curve's last point
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def resume(self) -> bool:
-        """Goes on from the folder's checkpoint, if there is one; ValueError if it is of another run."""
+        """Goes on from the folder's checkpoint, if there is one.
+
+        Raises ValueError if it is of another run, or damaged.
+        """
         path = self.folder / CHECKPOINT
         if not path.exists():
             return False
-        state = torch.load(path, weights_only=True)
+        state = read_tensors(path)
         if state["config"] != asdict(self.config):
             changed = sorted(k for k, v in asdict(self.config).items() if state["config"].get(k) != v)
             raise ValueError(
@@ -146,7 +170,7 @@ class Run:
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self.step, self.seconds = state["step"], state["seconds"]
-        self.curve = [tuple(row) for row in state["curve"]]
+        self.curve, self.recent = [tuple(row) for row in state["curve"]], state.get("recent", [])
         return True
 
     def save(self) -> None:
@@ -159,9 +183,9 @@ class Run:
             "step": self.step,
             "seconds": self.seconds,
             "curve": self.curve,
+            "recent": self.recent,
         }
-        with replacing(self.folder / CHECKPOINT) as file:
-            torch.save(state, file)
+        write_tensors(self.folder / CHECKPOINT, state)
         rows = [f"{step},{seconds:.1f},{loss:.5f}" for step, seconds, loss in self.curve]
         write_whole(self.folder / CURVE, "\n".join(["step,seconds,loss", *rows, ""]).encode())
 
@@ -169,23 +193,23 @@ class Run:
         """Runs the steps that are left and returns the averaged model.
 
         `loss_at(generator)` draws a batch and gives its loss. Raises TrainingStopped after Ctrl-C, once the
-        checkpoint is safe, and FloatingPointError at the first loss that is not a finite number.
+        checkpoint is safe, and FloatingPointError at the first loss or gradient that is not finite.
         """
-        recent: list[float] = []
         bar = tqdm(total=self.config.steps, initial=self.step, desc=title, unit="step", mininterval=2)
         with _interrupts_wait() as interrupted, bar:
             while self.step < self.config.steps:
                 start = time.perf_counter()
-                recent.append(self._one_step(loss_at))
+                self.recent.append(self._one_step(loss_at))
                 self.seconds += time.perf_counter() - start
                 bar.update()
                 if self.step % self.config.log_every == 0 or self.step == self.config.steps:
-                    self.curve.append((self.step, self.seconds, sum(recent) / len(recent)))
+                    self.curve.append((self.step, self.seconds, sum(self.recent) / len(self.recent)))
                     bar.set_postfix(loss=f"{self.curve[-1][2]:.4f}")
-                    recent.clear()
-                if self.step % self.config.save_every == 0 or self.step == self.config.steps or interrupted:
+                    self.recent.clear()
+                if self.step % self.config.save_every == 0 or self.step == self.config.steps:
                     self.save()
                 if interrupted:
+                    self.save()
                     kept = self.folder / CHECKPOINT
                     raise TrainingStopped(f"stopped at step {self.step}; {kept} holds everything")
         return self.average
@@ -198,16 +222,20 @@ class Run:
         with autocast():
             loss = loss_at(step_generator(self.config.seed, self.step))
         value = loss.item()
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the loss is {value} at step {self.step}; the last checkpoint in {self.folder} is good: "
-                "go on from it with a smaller learning rate"
-            )
+        self._check_finite("loss", value)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self._check_finite("gradient's norm", norm.item())
         for optimiser in self.optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         self.step += 1
         update_ema(self.average, self.model, self.step, self.config.ema)
         return value
+
+    def _check_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the {what} is {value} at step {self.step}; the last checkpoint in {self.folder} is good: "
+                "go on from it with a smaller learning rate"
+            )
