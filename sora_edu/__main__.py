@@ -98,6 +98,8 @@ def train(options: argparse.Namespace) -> None:
         )
     except KeyboardInterrupt as stop:
         again = f"{PROGRAM} train {options.recipe} --resume {shlex.quote(str(folder))}"
+        for name, value in (("steps", options.steps), ("start", options.start)):
+            again += "" if value is None else f" --{name} {shlex.quote(str(value))}"
         raise KeyboardInterrupt(f"{str(stop) or 'Stopped.'}\nTo go on: {again}") from None
 
 

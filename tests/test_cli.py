@@ -209,7 +209,7 @@ def test_a_full_disk_in_training_is_code_2_and_leaves_no_half_checkpoint(tmp_pat
 
 
 def test_ctrl_c_in_training_keeps_everything_and_says_how_to_go_on(tmp_path):
-    """A real interrupt of a real run, which is then finished from where it was."""
+    """A real interrupt of a real run."""
     pytest.importorskip("resource")  # interrupts are sent otherwise on Windows
     command = [sys.executable, "-m", "sora_edu", "train", "text", "--out", "my run", "--steps"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -224,5 +224,5 @@ def test_ctrl_c_in_training_keeps_everything_and_says_how_to_go_on(tmp_path):
     error = run.stderr.read()
     assert run.wait(60) == 130
     assert "Traceback" not in error
-    assert "To go on: python -m sora_edu train text --resume 'my run'" in error
+    assert "To go on: python -m sora_edu train text --resume 'my run' --steps 100000" in error
     assert {path.name for path in (tmp_path / "my run").iterdir()} == {"checkpoint.pt", "curve.csv"}
