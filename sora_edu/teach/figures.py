@@ -57,8 +57,8 @@ DIVERGING = "RdBu_r"
 _LINES = ("blue", "orange", "green", "vermilion", "purple", "sky", "ink")
 _MARGIN = 8  # pixels around each clip of a grid
 _LINE = 20  # pixels from one line of a caption to the next
-_GREY_STEP = 4  # between the greys of captions
-_FILM_COLOURS = 128  # of all clips of a grid together
+_GREY_STEP = 8  # between the greys of captions
+_FILM_COLOURS = 208  # of all clips of a grid together; with 32 greys they fit a palette of 256
 
 
 def style() -> None:
@@ -499,7 +499,10 @@ def _few_colours(videos: list[np.ndarray]) -> tuple[list[np.ndarray], list[int]]
     An animation with a palette is a third as large, and no eye sees the difference at this size.
     """
     pixels = np.concatenate([frames.reshape(-1, 3) for frames in videos])
-    reduced = Image.fromarray(pixels[None]).quantize(_FILM_COLOURS, dither=Image.Dither.NONE)
+    # The octree keeps rare colours, such as a small star's; Pillow's own choice, median cut, greys them.
+    reduced = Image.fromarray(pixels[None]).quantize(
+        _FILM_COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
+    )
     greys = range(0, 256, _GREY_STEP)
     palette = [level for grey in greys for level in [min(255, grey * 255 // greys[-1])] * 3]
     indices = np.asarray(reduced)[0] + np.uint8(len(greys))

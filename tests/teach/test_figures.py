@@ -228,3 +228,19 @@ def test_timeline_keeps_names_apart_and_shows_years_without_events(shown):
     assert lanes[2023] == [[]]
     figures.timeline(crowded)
     assert all(name in shown[0][1] for name in ("5 events", "2022-03 A long name", "2024-01 E"))
+
+
+def test_small_things_keep_their_colours_in_a_grid(shown):
+    rng = np.random.default_rng(0)
+    noisy = rng.normal(128, 12, (9, 64, 64, 1)).repeat(3, axis=-1)
+    colours = np.array([[230, 30, 30], [26, 199, 217], [30, 70, 235], [255, 115, 190]])
+    videos = []
+    for colour in colours:
+        video = noisy.copy()
+        video[:, 30:34, 30:34] = colour + rng.normal(0, 6, (9, 4, 4, 3))
+        videos.append(video.clip(0, 255).astype(np.uint8))
+    figures.clips(videos, alt="Four small squares on noise.", scale=1)
+    pages = _decode(shown[0][0])
+    for k, video in enumerate(videos):
+        seen = pages[: len(video), 8 + 30 : 8 + 34, 8 + 72 * k + 30 : 8 + 72 * k + 34].astype(int)
+        assert abs(seen - video[:, 30:34, 30:34].astype(int)).mean() < 12
