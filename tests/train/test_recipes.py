@@ -1,0 +1,364 @@
+"""The recipes, shrunken to seconds: what they train on, what they write, and how they go on."""
+
+import copy
+import dataclasses
+import itertools
+import os
+import signal
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from sora_edu.autoencoder import AutoencoderConfig, CausalVideoAutoencoder
+from sora_edu.data import world
+from sora_edu.data.captions import VOCABULARY
+from sora_edu.sora import Sora, SoraConfig
+from sora_edu.text import TextConfig, TextEncoder
+from sora_edu.train import recipes
+from sora_edu.train.loop import LoopConfig, TrainingStopped
+from sora_edu.video_dit import VideoDiTConfig
+from sora_edu.weights import load_weights
+
+LITTLE = SoraConfig(
+    AutoencoderConfig(channels=4, widths=(4, 6, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1, 1)),
+    TextConfig(VOCABULARY, width=16, depth=1, heads=2),
+    VideoDiTConfig(channels=4, width=24, depth=1, heads=2, text_width=16, condition_width=16),
+)
+# A fresh DiT is silent; only in the third step do gradients get through it to the text encoder.
+SHORT = LoopConfig(steps=4, log_every=1)
+CLIPS = 18  # more than the sixteen that are encoded at once
+
+
+@pytest.fixture(autouse=True)
+def little(monkeypatch):
+    """Every recipe as it is, but with a small model, few clips and four steps."""
+    monkeypatch.setenv("SORA_EDU_DTYPE", "float32")
+    monkeypatch.setattr(recipes, "TINY", LITTLE)
+    monkeypatch.setattr(recipes, "BATCH", {"autoencoder": 2, "text": 4, "dit": 6})
+    monkeypatch.setattr(recipes, "STATISTICS", 17)
+    monkeypatch.setattr(recipes, "train_tiny", partial(recipes.train_tiny, clips=CLIPS))
+    known = {"autoencoder": recipes.train_autoencoder, "text": recipes.train_text, "tiny": recipes.train_tiny}
+    monkeypatch.setattr(recipes, "RECIPES", {name: (train, SHORT) for name, train in known.items()})
+    for name in ("train_autoencoder", "train_decoder", "train_text", "train_tiny"):
+        monkeypatch.setattr(recipes, name, partial(getattr(recipes, name), loop=SHORT))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """One short run of all stages, and the scenes that each of them drew or described."""
+    with pytest.MonkeyPatch.context() as patch:
+        little.__wrapped__(patch)
+        seen = {}
+        for name in ("render_batch", "caption"):
+            patch.setattr(world, name, recording(getattr(world, name), name, seen))
+        for name in ("train_autoencoder", "train_decoder", "train_text", "train_dit"):
+            patch.setattr(recipes, name, during(getattr(recipes, name), name, seen))
+        folder = tmp_path_factory.mktemp("tiny")
+        sora = recipes.train_tiny(folder)
+    seen.pop("stage")
+    return folder, sora, seen
+
+
+def recording(function, name, seen):
+    """`function`, which also keeps the scenes that it gets, by the stage that runs and its own name."""
+
+    def call(scenes, *args, **kwargs):
+        kept = seen.setdefault((seen["stage"], name), [])
+        kept.extend([scenes] if isinstance(scenes, world.Scene) else scenes)
+        return function(scenes, *args, **kwargs)
+
+    return call
+
+
+def during(train, name, seen):
+    """`train`, which also says that it is its turn."""
+
+    def call(*args, **kwargs):
+        seen["stage"] = name
+        return train(*args, **kwargs)
+
+    return call
+
+
+def assert_same_weights(one: nn.Module, other: nn.Module, **tolerance):
+    torch.testing.assert_close(one.state_dict(), other.state_dict(), **({"rtol": 0, "atol": 0} | tolerance))
+
+
+def draw(n: int, seed: int = 0) -> list[world.Scene]:
+    return list(itertools.islice(world.training_scenes(seed), n))
+
+
+# ---- All stages ------------------------------------------------------------------------------------------
+
+
+def test_no_stage_meets_a_held_out_combination(trained):
+    """Every scene that was rendered or put into words, against the list of pairs itself."""
+    _, _, seen = trained
+    assert seen.keys() == {
+        ("train_autoencoder", "render_batch"), ("train_decoder", "render_batch"),
+        ("train_text", "caption"), ("train_dit", "render_batch"), ("train_dit", "caption"),
+    }  # fmt: skip
+    for stage, scenes in seen.items():
+        for thing in (thing for scene in scenes for thing in scene.things):
+            assert (thing.shape, thing.colour) not in world.HELD_OUT_COLOURS, stage
+            assert (thing.shape, thing.motion) not in world.HELD_OUT_MOTIONS, stage
+
+
+def test_every_stage_draws_as_many_scenes_as_it_should(trained):
+    _, _, seen = trained
+    assert len(seen["train_autoencoder", "render_batch"]) == 4 * 2 + 17
+    assert len(seen["train_decoder", "render_batch"]) == 4 * 2
+    assert len(seen["train_text", "caption"]) == 4 * 2 * 4
+    assert seen["train_dit", "render_batch"] == draw(CLIPS, seed=1)
+    described = seen["train_dit", "caption"]
+    assert 0 < len(described) <= 4 * 6 and all(scene in draw(CLIPS, seed=1) for scene in described)
+
+
+def test_so_few_scenes_would_meet_one_if_they_could(monkeypatch):
+    """The test before could not fail if free draws too missed what is held out."""
+    monkeypatch.setattr(world.Scene, "held_out", False)
+    things = [thing for scene in draw(CLIPS, seed=1) for thing in scene.things]
+    assert any(thing.held_out for thing in things)
+
+
+def test_the_checkpoint_is_what_was_trained_and_makes_clips(trained):
+    folder, sora, _ = trained
+    loaded = Sora.from_pretrained(folder / "checkpoint")
+    assert loaded.config == LITTLE
+    assert_same_weights(loaded, sora, rtol=1e-3, atol=1e-3)  # kept in half precision
+    clip = loaded.generate("a red star bounces", steps=1, guidance=2.0)
+    assert clip.frames.shape == (17, 64, 64, 3)
+
+
+def test_every_part_of_the_result_comes_from_its_last_stage(trained):
+    folder, sora, _ = trained
+    encoder, decoder = (CausalVideoAutoencoder(LITTLE.autoencoder) for _ in range(2))
+    load_weights(encoder, folder / "autoencoder/autoencoder.safetensors")
+    load_weights(decoder, folder / "decoder/autoencoder.safetensors")
+    assert_same_weights(sora.autoencoder, decoder)
+    assert_same_weights(sora.autoencoder.encoder, encoder.encoder)
+    assert not torch.equal(decoder.decoder.stem.weight, encoder.decoder.stem.weight)
+    torch.testing.assert_close((decoder.mean, decoder.std), (encoder.mean, encoder.std), rtol=0, atol=0)
+    text = TextEncoder(LITTLE.text)
+    load_weights(text, folder / "text/text.safetensors")
+    assert not torch.equal(sora.text.norm.weight, text.norm.weight)  # it learned on
+
+
+def test_the_statistics_are_those_of_the_world(trained):
+    """Seventeen clips of stream 2 have latents of zero mean and unit variance."""
+    _, sora, _ = trained
+    latents = sora.autoencoder.encode(world.render_batch(draw(17, seed=2)))
+    torch.testing.assert_close(latents.mean((0, 2, 3, 4)), torch.zeros(4), rtol=0, atol=1e-4)
+    torch.testing.assert_close(latents.std((0, 2, 3, 4)), torch.ones(4), rtol=1e-4, atol=0)
+
+
+def test_the_cache_holds_the_latents_of_the_first_scenes(trained):
+    folder, sora, _ = trained
+    latents = torch.load(folder / "dit/latents.pt", weights_only=True)
+    assert latents.dtype == torch.float16 and latents.shape == (CLIPS, 4, 5, 8, 8)
+    wanted = sora.autoencoder.encode(world.render_batch(draw(CLIPS, seed=1)))
+    torch.testing.assert_close(latents.float(), wanted, rtol=2e-3, atol=2e-3)
+
+
+def forbid(monkeypatch, *names):
+    for name in names:
+        monkeypatch.setattr(recipes, name, lambda *_, name=name, **__: pytest.fail(f"{name} ran again"))
+
+
+def test_finished_stages_are_not_trained_again(trained, monkeypatch):
+    folder, sora, _ = trained
+    forbid(monkeypatch, "train_autoencoder", "train_decoder", "train_text", "encode_scenes")
+    monkeypatch.setattr(recipes.TextToVideo, "loss", lambda *_: pytest.fail("a step ran again"))
+    assert_same_weights(recipes.train_tiny(folder), sora)
+
+
+def test_a_stop_in_the_last_stage_costs_nothing(tmp_path, trained, monkeypatch):
+    """Ctrl-C after one of four steps, then the same command again: the same weights as without a stop."""
+    _, sora, _ = trained
+    loss = recipes.TextToVideo.loss
+
+    def interrupted(self, *args):
+        os.kill(os.getpid(), signal.SIGINT)
+        return loss(self, *args)
+
+    monkeypatch.setattr(recipes.TextToVideo, "loss", interrupted)
+    with pytest.raises(TrainingStopped, match="stopped at step 1"):
+        recipes.run("tiny", out=tmp_path)
+    monkeypatch.setattr(recipes.TextToVideo, "loss", loss)
+    forbid(monkeypatch, "train_autoencoder", "train_decoder", "train_text", "encode_scenes")
+    assert not (tmp_path / "checkpoint").exists()
+    recipes.run("tiny", resume=tmp_path)
+    assert_same_weights(Sora.from_pretrained(tmp_path / "checkpoint"), copy.deepcopy(sora).half().float())
+
+
+def test_start_goes_on_from_a_checkpoint(tmp_path, trained, monkeypatch):
+    """With a learning rate of 0 all stays as it was; and the stages before the DiT do not run."""
+    folder, _, _ = trained
+    forbid(monkeypatch, "train_autoencoder", "train_decoder", "train_text")
+    still = dataclasses.replace(SHORT, lr=0.0)
+    sora = recipes.train_tiny(tmp_path, loop=still, start=folder / "checkpoint")
+    kept = Sora.from_pretrained(folder / "checkpoint")
+    assert kept.dit.final.bias.any()  # not what a fresh DiT has
+    assert_same_weights(sora, kept)
+    moved = recipes.train_tiny(tmp_path / "moved", start=folder / "checkpoint")
+    assert not torch.equal(moved.dit.final.bias, kept.dit.final.bias)
+    assert_same_weights(moved.autoencoder, kept.autoencoder)
+
+
+# ---- Parts -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "file"), [("autoencoder", "autoencoder"), ("text", "text")])
+def test_each_recipe_runs_by_itself(tmp_path, monkeypatch, name, file):
+    monkeypatch.chdir(tmp_path)
+    recipes.run(name)
+    folder = tmp_path / "runs" / name
+    load_weights(Sora(LITTLE).get_submodule(name), folder / f"{file}.safetensors")
+    assert (folder / "curve.csv").read_text().count("\n") == 5
+
+
+def test_a_recipe_gives_the_same_weights_again(tmp_path):
+    assert_same_weights(recipes.train_text(tmp_path / "a"), recipes.train_text(tmp_path / "b"))
+
+
+def test_the_number_of_steps_can_be_chosen(tmp_path):
+    recipes.run("text", out=tmp_path, steps=1)
+    assert (tmp_path / "curve.csv").read_text().splitlines()[-1].startswith("1,")
+
+
+def test_the_loss_of_a_fresh_model_is_that_of_saying_nothing(generator):
+    """Its velocity is 0, so the loss is the mean square of noise minus data; times are drawn before noise."""
+    torch.manual_seed(0)
+    latents = torch.randn(4, 4, 5, 8, 8, generator=generator)
+    model = recipes.TextToVideo(LITTLE)
+    mine = model.loss(latents, ["", "a star falls", "", "a ring"], torch.Generator().manual_seed(3))
+    again = torch.Generator().manual_seed(3)
+    torch.randn(4, generator=again)
+    wanted = (torch.randn(latents.shape, generator=again) - latents).square().mean()
+    torch.testing.assert_close(mine, wanted)
+
+
+def test_the_loss_of_a_perfect_model_is_zero(generator, monkeypatch):
+    """One that knows the clips: u = (x_t - x_0) / t, as x_t = x_0 + t u."""
+    latents = torch.randn(4, 4, 5, 8, 8, generator=generator)
+    model = recipes.TextToVideo(LITTLE)
+    monkeypatch.setattr(
+        model.dit, "forward", lambda x, t, y, y_mask: (x - latents) / t[:, None, None, None, None]
+    )
+    assert model.loss(latents, [""] * 4, torch.Generator().manual_seed(3)).item() < 1e-8
+
+
+def test_prompts_reach_the_loss(generator):
+    model = recipes.TextToVideo(LITTLE)
+    nn.init.normal_(model.dit.final.weight)
+    nn.init.normal_(model.dit.final_modulation.linear.weight)
+    latents = torch.randn(2, 4, 5, 8, 8, generator=generator)
+
+    def loss(prompts):
+        return model.loss(latents, prompts, torch.Generator().manual_seed(3)).item()
+
+    assert loss(["", ""]) != loss(["a red star falls", ""])
+    model.zero_grad()
+    model.loss(latents, ["a star", "a ring"], torch.Generator().manual_seed(3)).backward()
+    assert model.text.embedding.weight.grad.any()  # the text encoder learns on
+
+
+def test_prompts_say_what_is_true_and_a_tenth_say_nothing(generator):
+    scenes = draw(600)
+    prompts = [recipes.training_prompt(scene, generator) for scene in scenes]
+    empty = prompts.count("")
+    assert abs(empty / 600 - 0.1) < 4 * (0.1 * 0.9 / 600) ** 0.5
+    full = 0
+    for scene, prompt in zip(scenes, prompts, strict=True):
+        if prompt:
+            told = world.parse(prompt)
+            assert_agrees(told, scene)
+            full += all(None not in dataclasses.astuple(thing) for thing in told.things)
+    assert full > 0.5 * (600 - empty)
+    for word in ("background", "camera"):
+        assert any(word in prompt for prompt in prompts)
+
+
+def assert_agrees(told: world.Scene, scene: world.Scene):
+    """Nothing that is told is wrong; things may be told in another order, when the relation says so."""
+    for name in ("background", "camera"):
+        assert getattr(told, name) in (None, getattr(scene, name))
+    orders = itertools.permutations(scene.things)
+    assert any(
+        all(
+            said in (None, true)
+            for one, other in zip(told.things, order, strict=False)
+            for said, true in zip(dataclasses.astuple(one), dataclasses.astuple(other), strict=True)
+        )
+        for order in orders
+    )
+
+
+def test_greying_hides_the_end_or_a_corner_of_some_clips(generator):
+    """White clips, so that what is hidden shows: always grey, always the last frames or the lower right."""
+    video = torch.ones(800, 3, 5, 8, 8)
+    greyed = recipes.grey_out(video, generator, share=0.4)
+    assert video.min() == 1 and set(greyed.unique().tolist()) == {0, 1}
+    hidden = greyed[:, 0] == 0
+    assert torch.equal(hidden, (greyed == 0).all(1))
+    late = corner = 0
+    for clip in hidden[hidden.flatten(1).any(1)]:
+        frames, rows, columns = clip.flatten(1).any(1), clip.any(0).any(1), clip.any(0).any(0)
+        box = frames[:, None, None] & rows[:, None] & columns
+        assert torch.equal(clip, box)
+        for side in (frames, rows, columns):  # once it begins, it goes on to the end
+            assert torch.equal(side, side.cummax(0).values)
+        if clip.any(0).all() and not frames.all():
+            late += 1
+        elif frames.all() and not clip.all():
+            corner += 1
+    assert 0.1 < late / 800 < 0.22 and 0.14 < corner / 800 < 0.25
+    assert torch.equal(greyed, recipes.grey_out(video, generator.manual_seed(0), share=0.4))
+
+
+def test_scenes_and_seeds_come_from_the_generator(generator):
+    first = recipes.draw_scenes(generator, 3)
+    assert recipes.draw_scenes(generator, 3) != first
+    assert recipes.draw_scenes(generator.manual_seed(0), 3) == first
+    seeds = [recipes.draw_seed(generator) for _ in range(50)]
+    assert len(set(seeds)) == 50 and all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_the_decoder_learns_on_alone(tmp_path):
+    torch.manual_seed(0)
+    model = CausalVideoAutoencoder(LITTLE.autoencoder)
+    model.std.fill_(2.0)
+    before = copy.deepcopy(model)
+    better = recipes.train_decoder(model, tmp_path)
+    assert_same_weights(model, before)
+    assert_same_weights(better.encoder, model.encoder)
+    assert (better.std == 2).all()
+    old = model.decoder.state_dict()
+    assert not [name for name, value in better.decoder.state_dict().items() if torch.equal(value, old[name])]
+
+
+# ---- Bad input -------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_recipe_is_explained(tmp_path):
+    with pytest.raises(ValueError, match="recipe 'huge' is unknown; use one of: autoencoder, text, tiny"):
+        recipes.run("huge", out=tmp_path)
+
+
+def test_a_folder_that_is_not_there_cannot_be_resumed(tmp_path):
+    with pytest.raises(ValueError, match=r"no/such' is no folder of a run; leave it out"):
+        recipes.run("text", resume=tmp_path / "no/such")
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_tiny_can_start_from_a_checkpoint(tmp_path):
+    with pytest.raises(ValueError, match="start is for the recipe tiny; text has nothing to go on from"):
+        recipes.run("text", out=tmp_path, start=tmp_path)
+
+
+def test_a_damaged_cache_of_latents_is_explained(tmp_path):
+    (tmp_path / "latents.pt").write_bytes(b"no tensors")
+    with pytest.raises(ValueError, match=r"latents\.pt is damaged .* delete it"):
+        recipes.cached_latents(CausalVideoAutoencoder(LITTLE.autoencoder), tmp_path / "latents.pt", 2)
