@@ -232,7 +232,7 @@ def test_timeline_keeps_names_apart_and_shows_years_without_events(shown):
 
 def test_small_things_keep_their_colours_in_a_grid(shown):
     rng = np.random.default_rng(0)
-    noisy = rng.normal(128, 12, (9, 64, 64, 1)).repeat(3, axis=-1)
+    noisy = rng.normal(128, 25, (9, 64, 64, 3))
     colours = np.array([[230, 30, 30], [26, 199, 217], [30, 70, 235], [255, 115, 190]])
     videos = []
     for colour in colours:
@@ -243,4 +243,5 @@ def test_small_things_keep_their_colours_in_a_grid(shown):
     pages = _decode(shown[0][0])
     for k, video in enumerate(videos):
         seen = pages[: len(video), 8 + 30 : 8 + 34, 8 + 72 * k + 30 : 8 + 72 * k + 34].astype(int)
-        assert abs(seen - video[:, 30:34, 30:34].astype(int)).mean() < 12
+        true = video[:, 30:34, 30:34].astype(int)
+        assert abs(seen.mean(axis=(0, 1, 2)) - true.mean(axis=(0, 1, 2))).max() < 40
