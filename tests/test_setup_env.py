@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,14 @@ def test_status_collects_all_output(setup, capsys):
     code, output = setup.run_with_status([sys.executable, "-c", "print('a\\n\\nb'); raise SystemExit(3)"])
     assert (code, output) == (3, "a\n\nb\n")
     assert capsys.readouterr().out == "" or os.isatty(1)
+
+
+def test_status_is_shown_while_the_command_runs(setup, monkeypatch):
+    seen = []
+    monkeypatch.setattr(setup, "show_status", lambda text: seen.append((time.monotonic(), text)))
+    setup.run_with_status([sys.executable, "-c", "import time; print('one'); time.sleep(0.5); print('two')"])
+    first = {word: next(when for when, text in seen if text.endswith(word)) for word in ("one", "two")}
+    assert first["two"] - first["one"] > 0.25
 
 
 def test_the_stamp_says_what_was_installed(setup, installed):

@@ -240,15 +240,28 @@ def install(what: str, arguments: list) -> None:
 def run_with_status(command: list) -> tuple:
     """Run a command; on a terminal, show its latest line and the seconds. Returns exit code and output."""
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", cwd=str(ROOT)
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        cwd=str(ROOT),
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},  # so that a line is seen when it is written
     )
     lines = queue.Queue()
-    threading.Thread(target=lambda: [lines.put(line) for line in (*process.stdout, "")], daemon=True).start()
-    began, output = time.monotonic(), []
+
+    def read() -> None:
+        for line in process.stdout:
+            lines.put(line)
+        lines.put("")
+
+    threading.Thread(target=read, daemon=True).start()
+    began, output, latest = time.monotonic(), [], ""
     while not output or output[-1]:
         with contextlib.suppress(queue.Empty):  # while pip is busy, only the seconds change
             output.append(lines.get(timeout=1))
-        show_status(f"    {time.monotonic() - began:4.0f} s  {output[-1].strip() if output else ''}")
+            latest = output[-1].strip() or latest
+        show_status(f"    {time.monotonic() - began:4.0f} s  {latest}")
     show_status("")
     return process.wait(), "".join(output)
 
