@@ -7,11 +7,12 @@ size is the same film; with more frames it goes on, at a pace that keeps everyth
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
@@ -44,9 +45,9 @@ FOOT = {"square": 0.85, "triangle": 0.575, "star": 0.906}  # lowest point below 
 class Camera:
     """Where the camera looks, frame by frame."""
 
-    pan: Float[np.ndarray, "t"]
+    pan: Float[np.ndarray, " t"]
     """Shift to the right since the first frame, in heights."""
-    zoom: Float[np.ndarray, "t"]
+    zoom: Float[np.ndarray, " t"]
     """Magnification about the picture's centre, 1 in the first frame."""
 
 
@@ -94,40 +95,51 @@ def _fall(t: np.ndarray, speed: float, drop: float, restitution: float) -> np.nd
     return height
 
 
-def _motion_path(thing: Thing, t: np.ndarray, room: tuple[float, float], rng):
-    """Displacement (dx, dy), size factor and angle over time, before the thing is placed.
+class _Path(NamedTuple):
+    """How one thing moves in the world, before it is placed; all `t`. In falls and bounces dy is minus the
+    height above the floor."""
 
-    For falls and bounces dy is the height above the floor, negated.
-    """
-    zero, one = np.zeros_like(t), np.ones_like(t)
+    dx: np.ndarray
+    dy: np.ndarray
+    factor: np.ndarray
+    angle: np.ndarray
+
+
+def _motion_path(thing: Thing, t: np.ndarray, room: tuple[float, float], rng) -> _Path:
+    """The law of each motion. All is drawn for every motion, so that the order of draws never changes."""
     speed, turn, sign = rng.uniform(0.18, 0.30), rng.uniform(80, 130), rng.choice([-1, 1])
     drift, throw, share = rng.uniform(-0.1, 0.1), rng.uniform(-0.1, 0.2), rng.uniform()
     phase, growth = rng.uniform(0, 2 * math.pi), rng.uniform(1.5, 1.75)
     span = max(t[-1], 1e-9)
-    if thing.motion in ("moves left", "moves right"):
-        along = min(speed, 0.95 * room[0] / span) * t
-        return (along if thing.motion == "moves right" else -along), zero, one, zero
-    if thing.motion in ("moves up", "moves down"):
-        along = min(speed, 0.95 * room[1] / span) * t
-        return zero, (along if thing.motion == "moves down" else -along), one, zero
-    if thing.motion == "falls":
-        height = _fall(t, throw, (0.6 + 0.4 * share) * room[1], 0.0)
-        return drift * np.minimum(t, t[np.argmin(height > 0)] if (height <= 0).any() else span), -height, one, zero
-    if thing.motion == "bounces":
-        drop = min((0.3 + 0.5 * share) * room[1], 0.5 * GRAVITY * (0.65 * span) ** 2)
-        return drift * t, -_fall(t, max(throw, 0.0), drop, RESTITUTION), one, zero
-    if thing.motion == "orbits":
-        radius = 0.12 + 0.06 * share
-        angle = phase + sign * 2 * math.pi * (0.4 + 0.15 * speed / 0.3) * t
-        return radius * np.cos(angle), radius * np.sin(angle), one, zero
-    if thing.motion == "spins":
-        return zero, zero, one, phase + sign * math.radians(turn) * t
-    factor = {"grows": growth, "shrinks": 1 / growth}.get(thing.motion, 1.0)
-    return zero, zero, 1 + (factor - 1) * t / span, zero
+    still = _Path(np.zeros_like(t), np.zeros_like(t), np.ones_like(t), np.zeros_like(t))
+    match thing.motion.split():
+        case "moves", ("left" | "right") as side:
+            along = min(speed, 0.95 * room[0] / span) * t
+            return still._replace(dx=along if side == "right" else -along)
+        case "moves", side:
+            along = min(speed, 0.95 * room[1] / span) * t
+            return still._replace(dy=along if side == "down" else -along)
+        case ["falls"]:
+            height = _fall(t, throw, (0.6 + 0.4 * share) * room[1], 0.0)
+            landed = t[np.argmin(height > 0)] if (height <= 0).any() else span
+            return still._replace(dx=drift * np.minimum(t, landed), dy=-height)
+        case ["bounces"]:
+            drop = min((0.3 + 0.5 * share) * room[1], 0.5 * GRAVITY * (0.65 * span) ** 2)
+            return still._replace(dx=drift * t, dy=-_fall(t, max(throw, 0.0), drop, RESTITUTION))
+        case ["orbits"]:
+            radius = 0.12 + 0.06 * share
+            angle = phase + sign * 2 * math.pi * (0.4 + 0.15 * speed / 0.3) * t
+            return still._replace(dx=radius * np.cos(angle), dy=radius * np.sin(angle))
+        case ["spins"]:
+            return still._replace(angle=phase + sign * math.radians(turn) * t)
+        case ["grows" | "shrinks" as way]:
+            factor = growth if way == "grows" else 1 / growth
+            return still._replace(factor=1 + (factor - 1) * t / span)
+    return still
 
 
 def _feasible(shift, radius, camera_shift, zoom, centre, extent) -> tuple[float, float]:
-    """Starting coordinates that keep a thing in view: screen = centre + zoom (start + shift - camera - centre)."""
+    """The starts that keep a thing in view: screen = centre + zoom (start + shift - camera - centre)."""
     reach = zoom * radius + MARGIN
     low = (reach - centre) / zoom + centre + camera_shift - shift
     high = (extent - reach - centre) / zoom + centre + camera_shift - shift
@@ -135,18 +147,26 @@ def _feasible(shift, radius, camera_shift, zoom, centre, extent) -> tuple[float,
     return (low, high) if low <= high else ((low + high) / 2,) * 2
 
 
-def _lay_path(thing: Thing, t, camera: Camera, aspect: float, rng):
-    """One thing's world path: (dx, dy, radius, angle, x interval, y interval of the start)."""
+class _Laid(NamedTuple):
+    """A path, the radii along it, and the intervals in which its start may lie."""
+
+    path: _Path
+    radius: np.ndarray
+    xs: tuple[float, float]
+    ys: tuple[float, float]
+
+
+def _lay_path(thing: Thing, t, camera: Camera, aspect: float, rng) -> _Laid:
     radius = SIZES[thing.size]
-    floor = 0.5 + 0.5 / max(1.0, camera.zoom[-1])
+    floor = 0.5 + 0.5 / max(1.0, camera.zoom[-1])  # in view to the end, also when the camera zooms in
     room = (aspect - 2 * (radius + MARGIN) - abs(camera.pan[-1]), floor - 2 * (radius + MARGIN))
-    dx, dy, factor, angle = _motion_path(thing, t, room, rng)
-    radii = radius * factor
-    xs = _feasible(dx, radii, camera.pan, camera.zoom, aspect / 2, aspect)
+    path = _motion_path(thing, t, room, rng)
+    radii = radius * path.factor
+    xs = _feasible(path.dx, radii, camera.pan, camera.zoom, aspect / 2, aspect)
     if thing.motion in ("falls", "bounces"):
         rest = floor - radius * FOOT.get(thing.shape, 1.0)
-        return dx, dy, radii, angle, xs, (rest, rest)
-    return dx, dy, radii, angle, xs, _feasible(dy, radii, 0.0, camera.zoom, 0.5, 1.0)
+        return _Laid(path, radii, xs, (rest, rest))
+    return _Laid(path, radii, xs, _feasible(path.dy, radii, 0.0, camera.zoom, 0.5, 1.0))
 
 
 def _gap(first, second) -> float:
@@ -155,14 +175,13 @@ def _gap(first, second) -> float:
     return float((np.hypot(x1 - x2, y1 - y2) - r1 - r2).min())
 
 
-def _place(paths, relation, rng) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _place(laid: list[_Laid], relation, rng) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Chooses the starts: anywhere in view for one thing; for two, clear of each other or crossing."""
     best, best_score = None, -math.inf
-    for _ in range(1 if len(paths) == 1 else 40):
-        placed = []
-        for dx, dy, radii, _, xs, ys in paths:
-            placed.append((rng.uniform(*xs) + dx, rng.uniform(*ys) + dy, radii))
-        if len(paths) == 1:
+    for _ in range(1 if len(laid) == 1 else 40):
+        starts = [(rng.uniform(*one.xs), rng.uniform(*one.ys)) for one in laid]
+        placed = [(x + p.dx, y + p.dy, radius) for (x, y), (p, radius, *_) in zip(starts, laid, strict=True)]
+        if len(laid) == 1:
             return placed
         gap = _gap(*placed)
         score = min(gap, 0.02) if relation == "apart" else -abs(gap + 1.6 * min(p[2][0] for p in placed))
@@ -180,18 +199,19 @@ def trajectories(scene: Scene, frames: int = 17, height: int = 64, width: int = 
     """
     _check_complete(scene)
     if frames < 1 or height < 8 or width < 8:
-        raise ValueError(f"frames={frames}, height={height}, width={width}: at least 1 frame of 8x8 pixels is needed")
+        size = f"frames={frames}, height={height}, width={width}"
+        raise ValueError(f"{size}: at least 1 frame of 8x8 pixels is needed")
     rng = np.random.default_rng([scene.seed, 11])
     t, aspect = np.arange(frames) / FPS, width / height
     camera = _camera_path(scene.camera, t, rng)
-    paths = [_lay_path(thing, t, camera, aspect, rng) for thing in scene.things]
-    placed = _place(paths, scene.relation, rng)
+    laid = [_lay_path(thing, t, camera, aspect, rng) for thing in scene.things]
+    placed = _place(laid, scene.relation, rng)
     x, y, radius = (np.stack(values) for values in zip(*placed, strict=True))
     return Trajectory(
         x=aspect / 2 + camera.zoom * (x - camera.pan - aspect / 2),
         y=0.5 + camera.zoom * (y - 0.5),
         radius=camera.zoom * radius,
-        angle=np.stack([path[3] for path in paths]),
+        angle=np.stack([one.path.angle for one in laid]),
         camera=camera,
     )
 
@@ -200,7 +220,8 @@ def _check_complete(scene: Scene):
     missing = [name for thing in scene.things for name, value in vars(thing).items() if value is None]
     missing += [name for name in ("background", "camera") if getattr(scene, name) is None]
     if missing:
-        raise ValueError(f"the scene does not say its {', '.join(missing)}; render scene.complete(seed) instead")
+        names = ", ".join(missing)
+        raise ValueError(f"the scene does not say its {names}; render scene.complete(seed) instead")
 
 
 # --------------------------------------------------------------------------------------------- pixels
@@ -262,9 +283,11 @@ def _writing(scene: Scene, index: int) -> int:
     return (scene.seed * 31 + index * 17) % 97 if scene.things[index].shape in DIGITS else 0
 
 
-def _coverage(distance: Float[Tensor, "1 s s"], x, y, radius, angle, height, width) -> Float[Tensor, "t 1 h w"]:
+def _coverage(
+    distance: Float[Tensor, "1 s s"], x, y, radius, angle, height: int, width: int
+) -> Float[Tensor, "t 1 h w"]:
     """How much of each pixel a thing covers, with a one-pixel ramp across the outline."""
-    x, y, radius, angle = (torch.as_tensor(v, dtype=torch.float32)[:, None, None] for v in (x, y, radius, angle))
+    x, y, radius, angle = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (x, y, radius, angle))
     rows = (torch.arange(height) + 0.5)[None, :, None] / height - y
     columns = (torch.arange(width) + 0.5)[None, None, :] / height - x
     cos, sin = torch.cos(angle), torch.sin(angle)
@@ -274,6 +297,16 @@ def _coverage(distance: Float[Tensor, "1 s s"], x, y, radius, angle, height, wid
     sampled = F.grid_sample(source, grid, padding_mode="border", align_corners=False)
     outside = (grid.abs().amax(-1) > 1).unsqueeze(1)
     return (0.5 - sampled * radius[:, None] * height).clamp(0, 1).masked_fill(outside, 0.0)
+
+
+def _cover_of(
+    scene: Scene, index: int, path: Trajectory, height: int, width: int
+) -> Float[Tensor, "t 1 h w"]:
+    """`_coverage` of one of a scene's things."""
+    thing = scene.things[index]
+    distance = template(thing.shape, _writing(scene, index))
+    place = path.x[index], path.y[index], path.radius[index], path.angle[index]
+    return _coverage(distance, *place, height, width)
 
 
 def background(scene: Scene, camera: Camera, height: int, width: int) -> Float[Tensor, "t 1 h w"]:
@@ -296,11 +329,7 @@ def render(scene: Scene, frames: int = 17, height: int = 64, width: int = 64) ->
     path = trajectories(scene, frames, height, width)
     picture = background(scene, path.camera, height, width).expand(-1, 3, -1, -1)
     for index in drawing_order(scene):
-        thing = scene.things[index]
-        cover = _coverage(
-            template(thing.shape, _writing(scene, index)),
-            path.x[index], path.y[index], path.radius[index], path.angle[index], height, width,
-        )
+        thing, cover = scene.things[index], _cover_of(scene, index, path, height, width)
         colour = torch.tensor(COLOURS[thing.colour])[:, None, None]
         picture = picture + cover * (colour - picture)
     return (2 * picture - 1).transpose(0, 1).contiguous()
@@ -312,7 +341,9 @@ def drawing_order(scene: Scene) -> list[int]:
     return order[::-1] if scene.relation == "in front of" else order
 
 
-def render_batch(scenes: list[Scene], frames: int = 17, height: int = 64, width: int = 64) -> Float[Tensor, "b c t h w"]:
+def render_batch(
+    scenes: list[Scene], frames: int = 17, height: int = 64, width: int = 64
+) -> Float[Tensor, "b c t h w"]:
     """`render` for each scene, stacked."""
     return torch.stack([render(scene, frames, height, width) for scene in scenes])
 
@@ -320,17 +351,15 @@ def render_batch(scenes: list[Scene], frames: int = 17, height: int = 64, width:
 def object_boxes(
     scene: Scene, frames: int = 17, height: int = 64, width: int = 64, margin: int = 2
 ) -> list[list[tuple[slice, slice]]]:
-    """For each thing and frame, the (rows, columns) of its bounding box, `margin` pixels wider on each side."""
+    """For each thing and frame, the (rows, columns) of its bounding box, `margin` pixels wider on each side.
+
+    The box is that of the pixels it covers at all, whatever stands before it.
+    """
     path = trajectories(scene, frames, height, width)
-    boxes = []
-    for x, y, radius in zip(path.x, path.y, path.radius, strict=True):
-        reach = radius * TEMPLATE_EXTENT / 1.13 * height + margin
-        boxes.append([
-            (_span(cy * height, r, height), _span(cx * height, r, width))
-            for cx, cy, r in zip(x, y, reach, strict=True)
-        ])
-    return boxes
+    covers = [_cover_of(scene, index, path, height, width)[:, 0] > 0 for index in range(len(scene.things))]
+    return [[(_span(f.any(1), margin), _span(f.any(0), margin)) for f in cover] for cover in covers]
 
 
-def _span(centre: float, reach: float, limit: int) -> slice:
-    return slice(max(0, math.floor(centre - reach)), min(limit, math.ceil(centre + reach)))
+def _span(covered: Bool[Tensor, " n"], margin: int) -> slice:
+    where = covered.nonzero()
+    return slice(max(0, int(where[0]) - margin), min(len(covered), int(where[-1]) + 1 + margin))

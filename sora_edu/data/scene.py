@@ -111,12 +111,12 @@ class Scene:
             raise ValueError(f"relation={self.relation!r} needs two things; this scene has one")
         if self.camera not in (None, "still") and self.background not in (None, *TEXTURED):
             raise ValueError(
-                f"camera={self.camera!r} over the plain background {self.background!r}: no viewer could tell; "
-                f"use one of: {', '.join(TEXTURED)}"
+                f"camera={self.camera!r} over the plain background {self.background!r}: "
+                f"no viewer could tell; use one of: {', '.join(TEXTURED)}"
             )
         colours = [thing.colour for thing in self.things if thing.colour]
         if len(colours) != len(set(colours)):
-            raise ValueError(f"both things are {colours[0]}; give them different colours, so that they can be told apart")
+            raise ValueError(f"both things are {colours[0]}; to be told apart they need different colours")
 
     @property
     def held_out(self) -> bool:

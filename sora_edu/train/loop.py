@@ -69,6 +69,17 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
+def fixed_memory(model: nn.Module) -> int:
+    """Bytes that a training of `model` takes before its first batch: what there is one or more of per weight.
+
+    Weights and their average, gradients, and up to two moments in the optimiser, in float32. What a batch
+    leaves behind for the backward pass comes on top.
+    """
+    learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    everything = sum(p.numel() for p in model.parameters())
+    return 4 * (2 * everything + 3 * learned)
+
+
 def make_optimisers(model: nn.Module, config: LoopConfig) -> list[torch.optim.Optimizer]:
     """AdamW for everything; or Muon for the matrices inside the network and AdamW for its ends and vectors.
 
@@ -195,6 +206,8 @@ class Run:
         `loss_at(generator)` draws a batch and gives its loss. Raises TrainingStopped after Ctrl-C, once the
         checkpoint is safe, and FloatingPointError at the first loss or gradient that is not finite.
         """
+        size = f"{fixed_memory(self.model) / 1e6:.0f} MB"
+        tqdm.write(f"{title}: weights, average, gradients and optimiser take {size}; a batch comes on top")
         bar = tqdm(total=self.config.steps, initial=self.step, desc=title, unit="step", mininterval=2)
         with _interrupts_wait() as interrupted, bar:
             while self.step < self.config.steps:
