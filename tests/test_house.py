@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -59,6 +60,10 @@ def declared(*extras: str) -> set[str]:
 # --- commands --------------------------------------------------------------------------------------------
 
 
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+
+
+@needs_make
 def test_make_help_lists_every_command():
     makefile = (ROOT / "Makefile").read_text()
     commands = re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split()
@@ -69,6 +74,7 @@ def test_make_help_lists_every_command():
     assert set(commands) == set(re.findall(r"^  ([a-z]+) ", listed, re.M))
 
 
+@needs_make
 def test_make_video_without_a_prompt_says_what_to_type():
     result = subprocess.run(["make", "-s", "video", "PROMPT="], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 2
