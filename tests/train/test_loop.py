@@ -22,6 +22,7 @@ from sora_edu.train.loop import (
     LoopConfig,
     Run,
     TrainingStopped,
+    fixed_memory,
     learning_rate_factor,
     make_optimisers,
     step_generator,
@@ -301,6 +302,24 @@ def test_late_in_a_run_the_decay_is_the_one_asked_for():
     wanted = 0.999 * one.weight.double() + 0.001 * other.weight.double()
     update_ema(one, other, step=10**6, decay=0.999)
     torch.testing.assert_close(one.weight.double(), wanted)
+
+
+# ---- Memory ----------------------------------------------------------------------------------------------
+
+
+def test_the_memory_that_is_told_is_what_there_is(tmp_path, capsys):
+    """Counted after a step: weights and average, a gradient as large as the weights, two moments of AdamW."""
+    run = start(tmp_path, replace(TOY, steps=1))
+    run.train(loss_of(run), title="toy")
+    weights, average = list(run.model.parameters()), list(run.average.parameters())
+    states = run.optimisers[0].state.values()
+    moments = [state[name] for state in states for name in ("exp_avg", "exp_avg_sq")]
+    held = [*weights, *average, *weights, *moments]
+    assert fixed_memory(run.model) == sum(t.numel() * t.element_size() for t in held)
+    assert "toy: weights, average, gradients and optimiser take 0 MB" in capsys.readouterr().out
+    run.model.embed.requires_grad_(False)  # what is frozen has no gradient and no moments
+    frozen = sum(p.numel() for p in run.model.embed.parameters())
+    assert fixed_memory(run.model) == sum(t.numel() * t.element_size() for t in held) - 3 * 4 * frozen
 
 
 # ---- What may go wrong -----------------------------------------------------------------------------------
