@@ -49,13 +49,22 @@ PIXEL_BLUR = 0.7  # pixels: the ramp at an outline, the resampling and some soft
 
 SPIN_RATES = np.radians(np.arange(60, 161, 4))  # the world's are 80 to 130 degrees per second
 SPIN_MARGIN = 0.01  # of correlation, by which turning must fit better than standing upright
-SHAPE_SCORE = 0.92  # least correlation of all frames with one shape
-PART_SCORE = 0.9  # and of each quarter of the clip
-RIVAL_MARGIN = 0.01  # by which another shape may fit a quarter of the clip better
-STRENGTH = (0.8, 1.2)  # of a thing's colour; where two clips are blended it is about a half
+SHAPE_SCORE = 0.95  # least correlation of all frames with one shape
+PART_SCORE = 0.94  # and of each quarter of the clip
+RIVAL_MARGIN = 0.003  # by which another shape may fit a quarter of the clip better
+OPAQUE = (0.7, 1.3)  # a thing's coverage over its area: 1, whatever the blur, but about a half in a blend
+LEAST_PIXELS = 6  # that a thing covers more than half where it is seen at all
+OVERLAP = 0.05  # share of the smaller thing that lies in the other, from which on they are not apart
 GHOST = 0.1  # chroma where no thing was found: a quarter of the palest colour's
 GHOST_AREA = 0.006  # squared heights, on average over the frames
 ORBIT_RATES = 2 * math.pi * np.arange(0.40, 0.66, 0.02)  # the world's are 0.49 to 0.55 turns per second
+ORBIT_SIZE = (0.06, 0.26)  # the world's radii are 0.12 to 0.18 heights
+LEAST_WAY = 0.07  # heights from first to last frame; less is standing still. The world's least is 0.14
+LEAST_GROWTH = 0.2  # relative; the world's least is 0.4 of the mean radius
+
+# How exactly a track is read on degraded renders (rms), and how far it may be from a law.
+PLACE_ERROR, SCALE_ERROR = 0.008, 0.03  # heights; relative
+PLACE_MISS, SCALE_MISS = 0.02, 0.07
 
 
 # -------------------------------------------------------------------------------------------- readings
@@ -79,6 +88,8 @@ class Track:
     """False where another thing touches or hides it; the track is interpolated there."""
     confidence: float
     """How well the shape agrees with its template over all frames: 1 is perfect."""
+    entry: int
+    """Which of the judge's templates it is: a shape, or one writing of a digit."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +237,10 @@ class _Moments:
     y: Float[np.ndarray, " t"]
     gyration: Float[np.ndarray, " t"]
 
+    def at(self, frames) -> "_Moments":
+        """Those of some of the frames."""
+        return _Moments(*(values[frames] for values in vars(self).values()))
+
 
 def _moments(cover: Float[np.ndarray, "t h w"]) -> _Moments:
     rows, columns = np.arange(cover.shape[1]) + 0.5, np.arange(cover.shape[2]) + 0.5
@@ -266,12 +281,12 @@ class _Bank:
     """Name of each entry."""
     spectrum: Complex[np.ndarray, "m r k"]
     """Fourier transform over the angle of the polar picture, weighted and of unit norm."""
-    norm: Float[np.ndarray, " m"]
-    """What it was divided by."""
     gyration: Float[np.ndarray, " m"]
     """Radius of gyration of the blurred entry, in radii."""
     centre: Float[np.ndarray, "m 2"]
     """Centre of mass (x, y), in radii from the centre."""
+    area: Float[np.ndarray, " m"]
+    """Area, in squared radii of gyration."""
 
 
 # Weights that make a dot product of spectra that of the pictures: area grows with the ring's radius,
@@ -313,11 +328,11 @@ def _bank(blur: float) -> _Bank:
     images = ndimage.gaussian_filter(images, (0, sigma, sigma), truncate=3)
     moments = _moments(images)
     spectrum = _spectrum(_polar(images, moments))
-    norm = np.sqrt((np.abs(spectrum) ** 2).sum((1, 2)))
-    spectrum /= norm[:, None, None]
+    spectrum /= np.sqrt((np.abs(spectrum) ** 2).sum((1, 2), keepdims=True))
     middle = images.shape[-1] / 2
     centre = np.stack([moments.x - middle, moments.y - middle], -1) * pixel
-    return _Bank(names, spectrum.astype(np.complex64), norm, moments.gyration * pixel, centre)
+    area = moments.area / moments.gyration**2
+    return _Bank(names, spectrum.astype(np.complex64), moments.gyration * pixel, centre, area)
 
 
 @dataclass(frozen=True)
@@ -328,8 +343,6 @@ class _Match:
     """Its index in the bank."""
     score: float
     """Correlation of all frames with it: 1 when each is a multiple of it."""
-    strength: float
-    """The multiple: 1 where the thing covers its pixels fully."""
     rate: float
     """Turn in radians per second; 0 when it does not spin."""
     phase: float
@@ -362,7 +375,7 @@ def _match(spectrum: Complex[np.ndarray, "t r k"], times, bank: _Bank, may_spin:
         if turned[entry, step] > score + SPIN_MARGIN:
             best, score = int(entry), float(turned[entry, step])
             rate, phase = turning, 2 * math.pi * step / ANGLES
-    return _Match(best, score, score * energy / bank.norm[best], rate, phase)
+    return _Match(best, score, rate, phase)
 
 
 def _correlate(spectrum: Complex[np.ndarray, "r k"], bank: _Bank) -> Float[np.ndarray, " m"]:
@@ -378,8 +391,6 @@ def _check_shape(spectrum: Complex[np.ndarray, "t r k"], match: _Match, times, b
     """Refuses a thing that is not one known shape from the first quarter of the clip to the last."""
     if match.score < SHAPE_SCORE:
         raise _Malformed("has no known shape, or not one shape throughout")
-    if not STRENGTH[0] < match.strength < STRENGTH[1]:
-        raise _Malformed("does not cover what lies behind it")
     upright = _turned(spectrum, -match.phase - match.rate * times)
     for part in np.array_split(upright, min(4, len(upright))):
         agreement = _correlate(part.mean(0), bank) / np.linalg.norm(part.mean(0))
@@ -392,7 +403,7 @@ def _check_shape(spectrum: Complex[np.ndarray, "t r k"], match: _Match, times, b
 
 
 @lru_cache(maxsize=32)
-def _falls(frames: int, restitution: float) -> tuple[np.ndarray, np.ndarray]:
+def _flights(frames: int, restitution: float) -> tuple[np.ndarray, np.ndarray]:
     """Heights above the floor (`m t`) of many falls, and the time (`m t`) for which each drifts sideways."""
     t = np.arange(frames) / FPS
     throws = np.arange(-0.14, 0.25, 0.02) if restitution == 0 else np.arange(0.0, 0.25, 0.025)
@@ -407,74 +418,123 @@ def _falls(frames: int, restitution: float) -> tuple[np.ndarray, np.ndarray]:
     return heights, np.minimum(t, rest[:, None])
 
 
-def _linear_miss(values, basis, weight):
-    """Sum of squares that `offset + slope * basis` leaves of values, and the slope, for each row of basis."""
-    total = weight.sum()
-    v = values - (values * weight).sum(-1, keepdims=True) / total
-    b = basis - (basis * weight).sum(-1, keepdims=True) / total
-    variance = (weight * b * b).sum(-1) + 1e-9
-    slope = (weight * b * v).sum(-1) / variance
-    return (weight * v * v).sum(-1) - slope**2 * variance, slope
+@dataclass(frozen=True)
+class _Path:
+    """Where a thing is in the world, in heights, frame by frame."""
+
+    x: Float[np.ndarray, " t"]
+    y: Float[np.ndarray, " t"]
+    radius: Float[np.ndarray, " t"]
 
 
-def _spread(values, weight):
-    mean = (values * weight).sum(-1, keepdims=True) / weight.sum()
-    return (weight * (values - mean) ** 2).sum(-1)
+def _constant(values, weight) -> np.ndarray:
+    """The weighted mean of each row, in every frame."""
+    return np.broadcast_to((values * weight).sum(-1, keepdims=True) / weight.sum(), values.shape)
 
 
-PLACE_ERROR = 0.008  # heights: how exactly a centre is read
-SCALE_ERROR = 0.03  # relative
-PLACE_MISS = 0.03  # heights (rms) by which a track may miss its law: two pixels of 64
-SCALE_MISS = 0.12  # relative
+def _line(values, basis, weight) -> np.ndarray:
+    """The best `offset + slope * basis` for values, for each row of basis."""
+    mean = _constant(values, weight)
+    b = basis - _constant(basis, weight)
+    product, square = ((weight * b * other).sum(-1, keepdims=True) for other in (values - mean, b))
+    return mean + product / (square + 1e-9) * b
 
 
-def _motion(x, y, radius, rate, weight) -> tuple[str, float, float]:
-    """The motion whose law fits best, and what it leaves (rms) of the place in heights and of the scale."""
-    frames = len(x)
-    t = np.arange(frames) / FPS
-    relative = radius / ((radius * weight).sum() / weight.sum())
-    x_line, x_speed = _linear_miss(x, t, weight)
-    y_line, y_speed = _linear_miss(y, t, weight)
-    r_line, r_speed = _linear_miss(relative, t, weight)
-    x_still, y_still, r_still = _spread(x, weight), _spread(y, weight), _spread(relative, weight)
-
-    heights, drift = _falls(frames, 0.0)
-    fall = (_spread(y + heights, weight) + _linear_miss(x, drift, weight)[0]).min()
-    heights, drift = _falls(frames, RESTITUTION)
-    bounce = (_spread(y + heights, weight) + x_line).min()
-    laws = {  # squared misses of place and of scale, and the number of free numbers beyond standing still
-        "moves left" if x_speed < 0 else "moves right": (x_line + y_still, r_still, 1),
-        "moves up" if y_speed < 0 else "moves down": (x_still + y_line, r_still, 1),
-        "falls": (fall, r_still, 3),
-        "bounces": (bounce, r_still, 3),
-        "orbits": (_orbit_miss(x, y, t, weight), r_still, 4),
-        "grows" if r_speed > 0 else "shrinks": (x_still + y_still, r_line, 1),
-        "spins" if rate else "stands still": (x_still + y_still, r_still, 0),
-    }
-
-    def cost(law):
-        place, scale, free = laws[law]
-        return place / PLACE_ERROR**2 + scale / SCALE_ERROR**2 + 4 * free
-
-    best = min(laws, key=cost)
-    place, scale, _ = laws[best]
-    return best, math.sqrt(max(place, 0) / weight.sum()), math.sqrt(max(scale, 0) / weight.sum())
+def _fall_or_bounce(path: _Path, weight, restitution: float) -> tuple[np.ndarray, np.ndarray]:
+    """The x and y of the flight under gravity that is nearest to the path, on a floor at any level."""
+    heights, drift = _flights(len(path.x), restitution)
+    y = _constant(path.y + heights, weight) - heights
+    x = _line(path.x, drift, weight)
+    best = (weight * ((path.x - x) ** 2 + (path.y - y) ** 2)).sum(-1).argmin()
+    return x[best], y[best]
 
 
-def _orbit_miss(x, y, t, weight) -> float:
-    """What the best circle at a steady rate leaves: z = centre + radius exp(i rate t), all complex."""
-    z = (x + 1j * y) * np.sqrt(weight)
-    rates = np.r_[-ORBIT_RATES, ORBIT_RATES]
-    wheel = np.exp(1j * rates[:, None] * t) * np.sqrt(weight)
-    basis = np.stack([np.broadcast_to(np.sqrt(weight) + 0j, wheel.shape), wheel], -1)
-    gram = basis.conj().swapaxes(1, 2) @ basis + 1e-9 * np.eye(2)
-    found = np.linalg.solve(gram, basis.conj().swapaxes(1, 2) @ z[:, None])[..., 0]
-    miss = (np.abs(z - (basis @ found[..., None])[..., 0]) ** 2).sum(1)
-    size = np.abs(found[:, 1])
-    return float(np.where((size > 0.06) & (size < 0.26), miss, np.inf).min())
+def _orbit(path: _Path, t, weight) -> tuple[np.ndarray, np.ndarray] | None:
+    """The nearest circle at a steady rate: z = centre + radius exp(i rate t), all complex."""
+    wheel = np.exp(1j * np.r_[-ORBIT_RATES, ORBIT_RATES][:, None] * t)
+    basis = np.stack([np.ones_like(wheel), wheel], -1)
+    weighted = (basis * weight[:, None]).conj().swapaxes(1, 2)
+    z = path.x + 1j * path.y
+    found = np.linalg.solve(weighted @ basis + 1e-6 * np.eye(2), weighted @ z[:, None])
+    circle = (basis @ found)[..., 0]
+    miss = (weight * np.abs(z - circle) ** 2).sum(-1)
+    size = np.abs(found[:, 1, 0])
+    miss[(size < ORBIT_SIZE[0]) | (size > ORBIT_SIZE[1])] = np.inf
+    best = int(miss.argmin())
+    return (circle[best].real, circle[best].imag) if np.isfinite(miss[best]) else None
+
+
+def _laws(path: _Path, spins: bool, weight):
+    """Every motion that the path could be: its name, the nearest path that obeys it, its free numbers."""
+    t = np.arange(len(path.x)) / FPS
+    x, y, radius = (_constant(values, weight) for values in (path.x, path.y, path.radius))
+    yield "spins" if spins else "stands still", _Path(x, y, radius), 3
+    if spins:
+        return
+    line = _line(path.x, t, weight)
+    if abs(line[-1] - line[0]) > LEAST_WAY:
+        yield "moves right" if line[-1] > line[0] else "moves left", _Path(line, y, radius), 4
+    line = _line(path.y, t, weight)
+    if abs(line[-1] - line[0]) > LEAST_WAY:
+        yield "moves down" if line[-1] > line[0] else "moves up", _Path(x, line, radius), 4
+    line = _line(path.radius, t, weight)
+    if abs(line[-1] - line[0]) > LEAST_GROWTH * radius[0]:
+        yield "grows" if line[-1] > line[0] else "shrinks", _Path(x, y, line), 4
+    yield "falls", _Path(*_fall_or_bounce(path, weight, 0.0), radius), 6
+    yield "bounces", _Path(*_fall_or_bounce(path, weight, RESTITUTION), radius), 6
+    if circle := _orbit(path, t, weight):
+        yield "orbits", _Path(*circle, radius), 7
+
+
+def _motion(path: _Path, spins: bool, weight) -> tuple[str, _Path]:
+    """The motion whose law leaves least of the path, and the path that it gives."""
+
+    def cost(law) -> float:
+        _, lawful, free = law
+        place, scale = _misses(path, lawful, weight)
+        return weight.sum() * ((place / PLACE_ERROR) ** 2 + (scale / SCALE_ERROR) ** 2) + 4 * free
+
+    name, lawful, _ = min(_laws(path, spins, weight), key=cost)
+    place, scale = _misses(path, lawful, weight)
+    if place > PLACE_MISS or scale > SCALE_MISS:
+        raise _Malformed("follows no law of motion")
+    return name, lawful
+
+
+def _misses(path: _Path, lawful: _Path, weight) -> tuple[float, float]:
+    """How far a path is from another (rms): in place, in heights; in radius, relative."""
+    place = (path.x - lawful.x) ** 2 + (path.y - lawful.y) ** 2
+    scale = (path.radius / lawful.radius - 1) ** 2
+    return tuple(math.sqrt((weight * square).sum() / weight.sum()) for square in (place, scale))
 
 
 # ------------------------------------------------------------------------------ backdrop and camera
+
+
+@dataclass(frozen=True)
+class _Camera:
+    """A camera that moves at a steady pace."""
+
+    kind: str
+    """One of `CAMERAS`."""
+    speed: float = 0.0
+    """Of its pan to the right, in heights per second."""
+    zoom: float = 0.0
+    """Rate at which it magnifies, per second."""
+
+    def undo(self, path: _Path, aspect: float) -> _Path:
+        """From the screen to the world."""
+        t, centre = np.arange(len(path.x)) / FPS, aspect / 2
+        zoom = np.exp(self.zoom * t)
+        x = (path.x - centre) / zoom + centre + self.speed * t
+        return _Path(x, (path.y - 0.5) / zoom + 0.5, path.radius / zoom)
+
+    def do(self, path: _Path, aspect: float) -> _Path:
+        """From the world to the screen."""
+        t, centre = np.arange(len(path.x)) / FPS, aspect / 2
+        zoom = np.exp(self.zoom * t)
+        x = (path.x - centre - self.speed * t) * zoom + centre
+        return _Path(x, (path.y - 0.5) * zoom + 0.5, path.radius * zoom)
 
 
 @lru_cache(maxsize=8)
@@ -486,16 +546,16 @@ def _backdrops(frames: int, height: int, width: int):
     centre = width / height / 2
     x = ((np.arange(0, width, step) + 0.5) / height - centre)[None, None, :]
     y = ((np.arange(0, height, step) + 0.5) / height - 0.5)[None, :, None]
-    cameras = [("still", 0.0, 0.0)]
+    cameras = [_Camera("still")]
     if frames > 1:
         pans = np.arange(0.05, 0.15, 0.01)  # the world's are 0.08 to 0.12 heights per second
         zooms = np.arange(min(0.08, 0.6 * math.log(1.4) / t[-1]), 0.2, 0.01)  # 0.11 to 0.17
-        cameras += [("pans left", -v, 0.0) for v in pans] + [("pans right", v, 0.0) for v in pans]
-        cameras += [("zooms in", 0.0, v) for v in zooms] + [("zooms out", 0.0, -v) for v in zooms]
+        cameras += [_Camera("pans left", -v) for v in pans] + [_Camera("pans right", v) for v in pans]
+        cameras += [_Camera("zooms in", 0, v) for v in zooms] + [_Camera("zooms out", 0, -v) for v in zooms]
     waves = []
-    for _, pan, rate in cameras:
-        zoom = np.exp(rate * t)[:, None, None]
-        u = 4 * math.pi * (x / zoom + centre + pan * t[:, None, None])
+    for camera in cameras:
+        zoom = np.exp(camera.zoom * t)[:, None, None]
+        u = 4 * math.pi * (x / zoom + centre + camera.speed * t[:, None, None])
         v = 4 * math.pi * (y / zoom + 0.5)
         u, v = np.broadcast_arrays(u, v)
         wave = [np.ones_like(u), np.sin(u + v), np.cos(u + v), np.sin(u - v), np.cos(u - v)]
@@ -503,8 +563,8 @@ def _backdrops(frames: int, height: int, width: int):
     return cameras, np.stack(waves).astype(np.float32), picked, step
 
 
-def _backdrop(grey: Float[np.ndarray, "t h w"], covered: Float[np.ndarray, "t h w"]) -> tuple:
-    """Background, and camera as (kind, pan speed, zoom rate), from the grey that no thing covers."""
+def _backdrop(grey: Float[np.ndarray, "t h w"], covered: Float[np.ndarray, "t h w"]) -> tuple[str, _Camera]:
+    """Background and camera from the grey that no thing covers."""
     cameras, waves, picked, step = _backdrops(*grey.shape)
     seen = ndimage.maximum_filter(covered[picked], (0, 5, 5))[:, ::step, ::step].ravel() < 0.08
     values = grey[picked][:, ::step, ::step].ravel()[seen]
@@ -514,7 +574,7 @@ def _backdrop(grey: Float[np.ndarray, "t h w"], covered: Float[np.ndarray, "t h 
     if spread < 0.04:
         for name, grey_level in (("dark", 0.1), ("light", 0.9)):
             if abs(level - grey_level) < 0.12:
-                return name, ("still", 0.0, 0.0)
+                return name, _Camera("still")
         raise _Malformed(f"the background's grey {level:.2f} is neither dark, light nor textured")
     waves = waves[:, :, seen]
     values = values - values.mean()
@@ -533,37 +593,42 @@ def _backdrop(grey: Float[np.ndarray, "t h w"], covered: Float[np.ndarray, "t h 
 # ------------------------------------------------------------------------------------------ the judge
 
 
-def _read_thing(colour: str, cover: Float[np.ndarray, "t h w"], camera: tuple[str, float, float]) -> Track:
-    """Shape, size, place and motion of the thing of one colour, from its cleaned coverage."""
+def _read_thing(colour: str, cover: Float[np.ndarray, "t h w"], clear, camera) -> Track:
+    """Shape, size, place and motion of the thing of one colour, from the frames in which it is clear."""
     frames, height, width = cover.shape
     times = np.arange(frames) / FPS
-    _, speed, zoom_rate = camera
-    zoom = np.exp(zoom_rate * times)
     moments = _moments(cover)
-    visible = moments.area > 6
-    if not visible.all():
-        raise _Malformed("is missing in some frames")
-    spectrum = _spectrum(_polar(cover, moments))
-    bank = _bank(_nearest(BLURS, PIXEL_BLUR / float(np.median(moments.gyration))))
-    steady = bool(np.ptp(np.log(moments.gyration / zoom)) < 0.3)  # what spins does not grow
-    match = _match(spectrum, times, bank, may_spin=steady)
-    _check_shape(spectrum, match, times, bank)
-    shape = str(bank.names[match.entry])
-    radius = moments.gyration / bank.gyration[match.entry] / height
+    spectrum = _spectrum(_polar(cover[clear], moments.at(clear)))
+    bank = _bank(_nearest(BLURS, PIXEL_BLUR / float(np.median(moments.gyration[clear]))))
+    zoom = np.exp(camera.zoom * times)
+    steady = np.ptp(np.log(moments.gyration / zoom)[clear]) < 0.3  # what spins does not grow
+    match = _match(spectrum, times[clear], bank, may_spin=steady)
+    _check_shape(spectrum, match, times[clear], bank)
+    opacity = np.median((moments.area / moments.gyration**2)[clear]) / bank.area[match.entry]
+    if not OPAQUE[0] < opacity < OPAQUE[1]:
+        raise _Malformed("lets through what lies behind it")
     angle = match.phase + match.rate * times
-    cos, sin = np.cos(angle), np.sin(angle)
-    dx, dy = bank.centre[match.entry]
-    x = moments.x / height - radius * (cos * dx - sin * dy)
-    y = moments.y / height - radius * (sin * dx + cos * dy)
+    seen = _on_screen(moments, angle, bank, match.entry, height)
     motion = None
     if frames > 1:
-        centre = 0.5 * width / height
-        in_world = (x - centre) / zoom + centre + speed * times, (y - 0.5) / zoom + 0.5, radius / zoom
-        motion, place_miss, scale_miss = _motion(*in_world, match.rate, np.ones(frames))
-        if place_miss > PLACE_MISS or scale_miss > SCALE_MISS:
-            raise _Malformed("follows no law of motion")
-    size = _nearest(SIZES, radius[0], SIZES.get)
-    return Track(Thing(shape, colour, size, motion), x, y, radius, angle, visible, match.score)
+        motion, lawful = _motion(camera.undo(seen, width / height), match.rate != 0, clear.astype(float))
+        lawful = camera.do(lawful, width / height)
+        seen = _Path(*(np.where(clear, a, b) for a, b in zip(_fields(seen), _fields(lawful), strict=True)))
+    shape, size = str(bank.names[match.entry]), _nearest(SIZES, seen.radius[0], SIZES.get)
+    return Track(Thing(shape, colour, size, motion), *_fields(seen), angle, clear, match.score, match.entry)
+
+
+def _on_screen(moments: _Moments, angle, bank: _Bank, entry: int, height: int) -> _Path:
+    """Centre and radius in heights; a shape's centre of mass need not be its centre."""
+    radius = moments.gyration / bank.gyration[entry] / height
+    cos, sin = np.cos(angle), np.sin(angle)
+    dx, dy = bank.centre[entry]
+    x = moments.x / height - radius * (cos * dx - sin * dy)
+    return _Path(x, moments.y / height - radius * (sin * dx + cos * dy), radius)
+
+
+def _fields(path: _Path) -> tuple:
+    return path.x, path.y, path.radius
 
 
 def _nearest(candidates, value: float, key=float):
@@ -591,15 +656,46 @@ def _read(clip: Float[Tensor, "c t h w"]) -> Reading:
     cover = [_clean(c) for c in _coverages(chroma, colours)]
     _check_ghosts(chroma, sum(cover))
     background, camera = _backdrop(pixels.mean(-1), sum(cover))
+    clear = [(c > 0.5).sum((1, 2)) > LEAST_PIXELS for c in cover]
+    if len(cover) == 2:
+        near = [ndimage.maximum_filter(c > 0.2, (0, 3, 3)) for c in cover]
+        apart = ~(near[0] & near[1]).any((1, 2))
+        clear = [c & apart for c in clear]
     things = []
-    for index, c in zip(colours, cover, strict=True):
+    for index, c, frames in zip(colours, cover, clear, strict=True):
         colour = list(COLOURS)[index]
+        if not frames.any() or (len(cover) == 1 and not frames.all()):
+            raise _Malformed(f"the {colour} thing is missing in some frames")
         try:
-            things.append(_read_thing(colour, c, camera))
+            things.append(_read_thing(colour, c, frames, camera))
         except _Malformed as problem:
             raise _Malformed(f"the {colour} thing {problem}") from None
-    relation = "apart" if len(things) == 2 else None
-    return Reading(False, None, tuple(things), background, camera[0] if len(clip[0]) > 1 else None, relation)
+    relation = _relation(things, cover) if len(things) == 2 else None
+    moved = camera.kind if len(pixels) > 1 else None
+    return Reading(False, None, tuple(things), background, moved, relation)
+
+
+def _drawn(thing: Track, height: int, width: int) -> Float[np.ndarray, "t h w"]:
+    """The coverage that a track predicts, from the judge's own templates."""
+    rows = (np.arange(height) + 0.5)[None, :, None] / height - thing.y[:, None, None]
+    columns = (np.arange(width) + 0.5)[None, None, :] / height - thing.x[:, None, None]
+    cos, sin = np.cos(thing.angle)[:, None, None], np.sin(thing.angle)[:, None, None]
+    scale = RASTER / (2 * TEMPLATE_EXTENT * thing.radius[:, None, None])
+    middle = RASTER / 2 - 0.5
+    template_ = _rasters()[1][thing.entry][None]
+    y, x = (cos * rows - sin * columns) * scale + middle, (cos * columns + sin * rows) * scale + middle
+    return _bilinear(template_, 0, y, x)
+
+
+def _relation(things, cover) -> str:
+    """Whether the first thing is apart from, in front of or behind the second."""
+    shape = cover[0].shape[1:]
+    first, second = (_drawn(thing, *shape) for thing in things)
+    both = np.minimum(first, second)
+    least = np.minimum(first.sum((1, 2)), second.sum((1, 2))) + 1e-6
+    if (both.sum((1, 2)) / least).max() < OVERLAP:
+        return "apart"
+    return "in front of" if (both * cover[0]).sum() > (both * cover[1]).sum() else "behind"
 
 
 def judge(clip: Float[Tensor, "3 t h w"]) -> Reading:
