@@ -125,21 +125,22 @@ def share_right(reader: Reader, pairs: list[tuple[str, str]], shift: int = 0) ->
 
 
 def train_reader(
-    positions: str, seed: int = 0, steps: int = 300, progress: bool = True
+    positions: str, seed: int = 0, steps: int = 300, examples: int = 4000, progress: bool = True
 ) -> tuple[Reader, list[tuple[int, float]]]:
-    """Trains a reader on fresh prompts.
+    """Trains a reader.
 
     Args:
         positions: a name in `POSITIONS`.
         seed: of the weights and of the order of the prompts.
         steps: optimiser steps, 64 prompts each.
+        examples: prompts to train on; a tenth as many fresh ones test the reader.
         progress: whether to draw a progress bar.
 
     Returns:
-        The reader, and (step, share right on 400 prompts that it does not train on) every 20 steps.
+        The reader, and (step, share right on the fresh prompts) every 20 steps.
     """
     reader, generator = make_reader(positions, seed), torch.Generator().manual_seed(seed)
-    known, fresh = prompts(4000, seed=1), prompts(400, seed=2)
+    known, fresh = prompts(examples, seed=1), prompts(examples // 10, seed=2)
     inputs = tokens([text for text, _ in known])
     answers = torch.tensor([COLOUR_NAMES.index(colour) for _, colour in known])
     optimiser = torch.optim.AdamW(reader.parameters(), lr=5e-3)

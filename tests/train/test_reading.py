@@ -1,11 +1,12 @@
 """The readers of chapter 02: what each kind can and cannot tell, and that recording them is repeatable."""
 
-from collections import defaultdict
+import json
 
 import pytest
 import torch
 
-from sora_edu.data.world import COLOURS, parse
+from sora_edu.assets import data_path
+from sora_edu.data.world import parse
 from sora_edu.train.reading import (
     PLACES,
     POSITIONS,
@@ -20,18 +21,11 @@ SWAPPED = ["a red star behind a blue ring", "a blue ring behind a red star"]
 
 
 def test_the_answers_are_the_colours_in_front():
-    for text, colour in prompts(200, seed=0):
+    for text, colour in prompts(60, seed=0):
         scene = parse(text)  # the parser knows nothing of how the prompt was drawn
         front = scene.things[0] if scene.relation == "in front of" else scene.things[1]
         assert colour == front.colour
         assert len({thing.colour for thing in scene.things}) == 2
-
-
-def test_both_orders_of_a_bag_of_words_are_drawn():
-    answers = defaultdict(set)
-    for text, colour in prompts(4000, seed=1):
-        answers[tuple(sorted(text.split()))].add(colour)
-    assert sum(len(colours) == 2 for colours in answers.values()) > 100
 
 
 def test_tokens_can_be_moved_but_not_off_the_edge():
@@ -66,13 +60,23 @@ def test_the_bug_makes_answers_depend_on_the_place_in_the_batch():
     assert not torch.allclose(first, second, atol=1e-3)
 
 
-def test_training_learns_the_named_colours_and_repeats_exactly():
+def test_training_repeats_exactly_and_leaves_the_generator_alone():
     state = torch.get_rng_state()
-    reader, curve = train_reader("none", seed=3, steps=40, progress=False)
-    again, curve_again = train_reader("none", seed=3, steps=40, progress=False)
+    reader, curve = train_reader("sinusoidal", seed=3, steps=20, examples=300, progress=False)
+    again, curve_again = train_reader("sinusoidal", seed=3, steps=20, examples=300, progress=False)
     assert curve == curve_again
     assert all(torch.equal(a, b) for a, b in zip(reader.parameters(), again.parameters(), strict=True))
     assert torch.equal(torch.get_rng_state(), state)
-    assert [step for step, _ in curve] == [0, 20, 40]
-    assert curve[-1][1] > 2 / len(COLOURS)  # better than any colour, as it knows which two are named
-    assert share_right(reader, prompts(400, seed=2)) == curve[-1][1]
+    assert [step for step, _ in curve] == [0, 20]
+    assert share_right(reader, prompts(30, seed=2)) == curve[-1][1]
+
+
+def test_the_reference_curves_bear_out_what_the_chapter_says():
+    reference = json.loads(data_path("curves", "02_reading.json").read_text())
+    assert reference.keys() == POSITIONS.keys()
+    ends = {name: [run[-1] for run in curves["share_right"]] for name, curves in reference.items()}
+    assert all(len(runs) == 5 for runs in ends.values())
+    assert min(ends["sinusoidal"] + ends["learned"]) > 0.98
+    assert max(ends["none"] + ends["along the batch"]) < 0.56
+    assert all(run[0] > 0.98 and run[1] < 0.2 and run[4] < 0.6 for run in reference["learned"]["shifted"])
+    assert all(run[0] > 0.98 and run[4] < 0.6 for run in reference["sinusoidal"]["shifted"])
