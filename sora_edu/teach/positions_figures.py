@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, Rectangle
+from matplotlib.ticker import MaxNLocator
+from sklearn.manifold import TSNE
 from torch import Tensor
 
 from sora_edu.data.captions import KINDS
@@ -27,15 +29,15 @@ GROUPS = {
     "motions": ("orange", "^", ("falls", "drops", "bounces", "orbits", "spins", "grows", "shrinks")),
     "directions": ("purple", "P", ("left", "right", "up", "down")),
     "backgrounds": ("sky", "v", ("dark", "black", "light", "white", "checkered", "striped")),
+    "digits": ("ink", "X", KINDS["digits"][:20]),  # 0 to 9 and zero to nine
 }
 """What the word map marks: group -> (palette colour, marker, words)."""
 
 
 def word_map(vectors: Float[Tensor, "words d"], vocabulary: Sequence[str]) -> None:
-    """Word vectors of unit length, seen from the side on which they differ most (two principal axes)."""
-    unit = vectors / vectors.norm(dim=1, keepdim=True)
-    centred = unit - unit.mean(0)
-    places = (centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:2].T).numpy()
+    """Word vectors laid out flat by t-SNE, which keeps neighbours together (van der Maaten, Hinton 2008)."""
+    flat = TSNE(perplexity=8, metric="cosine", init="pca", random_state=0).fit_transform(vectors.numpy())
+    places = flat / np.abs(flat).max()
     fig, ax = plt.subplots(figsize=(12, 6.2))
     ax.scatter(*places.T, s=18, color=PALETTE["grey"], alpha=0.5)
     clusters = {}
@@ -51,7 +53,7 @@ def word_map(vectors: Float[Tensor, "words d"], vocabulary: Sequence[str]) -> No
         fig,
         alt=(
             "Word vectors as points. Colours form one tight group; so do shapes, sizes, motions, "
-            "directions and backgrounds; other words lie between them."
+            "directions, backgrounds and digits; other words lie between them."
         ),
     )
 
@@ -59,9 +61,11 @@ def word_map(vectors: Float[Tensor, "words d"], vocabulary: Sequence[str]) -> No
 def _label_column(
     ax: Axes, names: Sequence[str], clusters: Mapping[str, np.ndarray], x: float, side: str
 ) -> None:
-    """Names the clusters in a column beside the points, in the order in which they lie: no two lines cross."""
+    """Names the clusters in a column beside the points, as near to their heights as labels can stand."""
     ordered = sorted(names, key=lambda name: clusters[name][1])
-    for name, y in zip(ordered, np.linspace(-0.5, 0.5, len(ordered)), strict=True):
+    apart = 0.45 * np.arange(len(ordered))  # a label's height and a little air
+    heights = np.maximum.accumulate(np.array([clusters[name][1] for name in ordered]) - apart) + apart
+    for name, y in zip(ordered, heights, strict=True):
         colour, _, members = GROUPS[name]
         ax.annotate(
             f"{name}:\n{_in_lines(members)}",
@@ -82,6 +86,8 @@ def _label_column(
 
 
 def _in_lines(words: Sequence[str]) -> str:
+    if len(words) > 8:
+        words = (*words[:3], "…", *words[-3:])
     half = -(-len(words) // 2)
     return "\n".join(", ".join(part) for part in (words[:half], words[half:]) if part)
 
@@ -146,6 +152,7 @@ def heat_maps(encode: Encode, settings: Sequence[tuple[int, int]], length: int =
     for ax, (dim, base) in zip(axes.flat, settings, strict=True):
         image = ax.imshow(encode(length, dim, float(base)), cmap=DIVERGING, vmin=-1, vmax=1, aspect="auto")
         ax.set(xlabel="channel", ylabel="position", title=f"d = {dim}, n = {base}")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     fig.colorbar(image, ax=axes, label="value")
     described = "; ".join(f"d = {dim} and n = {base}" for dim, base in settings)
     show(
