@@ -551,7 +551,8 @@ def _backdrops(frames: int, height: int, width: int):
         pans = np.arange(0.05, 0.15, 0.01)  # the world's are 0.08 to 0.12 heights per second
         zooms = np.arange(min(0.08, 0.6 * math.log(1.4) / t[-1]), 0.2, 0.01)  # 0.11 to 0.17
         cameras += [_Camera("pans left", -v) for v in pans] + [_Camera("pans right", v) for v in pans]
-        cameras += [_Camera("zooms in", 0, v) for v in zooms] + [_Camera("zooms out", 0, -v) for v in zooms]
+        cameras += [_Camera("zooms in", zoom=v) for v in zooms]
+        cameras += [_Camera("zooms out", zoom=-v) for v in zooms]
     waves = []
     for camera in cameras:
         zoom = np.exp(camera.zoom * t)[:, None, None]
@@ -601,7 +602,7 @@ def _read_thing(colour: str, cover: Float[np.ndarray, "t h w"], clear, camera) -
     spectrum = _spectrum(_polar(cover[clear], moments.at(clear)))
     bank = _bank(_nearest(BLURS, PIXEL_BLUR / float(np.median(moments.gyration[clear]))))
     zoom = np.exp(camera.zoom * times)
-    steady = np.ptp(np.log(moments.gyration / zoom)[clear]) < 0.3  # what spins does not grow
+    steady = bool(np.ptp(np.log(moments.gyration / zoom)[clear]) < 0.3)  # what spins does not grow
     match = _match(spectrum, times[clear], bank, may_spin=steady)
     _check_shape(spectrum, match, times[clear], bank)
     opacity = np.median((moments.area / moments.gyration**2)[clear]) / bank.area[match.entry]
