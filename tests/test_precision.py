@@ -62,6 +62,7 @@ def test_the_real_measurement_gives_one_of_both():
     assert 0 < precision._best_seconds(torch.float32, size=16, repeats=2) < 1
 
 
+@pytest.mark.filterwarnings("error")  # torch warns when autocast is asked for float32
 def test_matrix_products_run_in_the_format_that_is_asked_for(monkeypatch):
     x = torch.ones(2, 2)
     with autocast(torch.bfloat16):
