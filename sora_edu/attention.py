@@ -6,6 +6,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
+class _WideRMSNorm(nn.RMSNorm):
+    """RMSNorm that works in the format of its weights, and answers in that of its input."""
+
+    def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+
+
 class SelfAttention(nn.Module):
     """softmax(Q K^T / sqrt(d_k)) V in `heads` heads side by side. Vaswani et al. 2017, section 3.2.
 
@@ -20,13 +27,13 @@ class SelfAttention(nn.Module):
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-        self.norm_q = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else nn.Identity()
-        self.norm_k = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else nn.Identity()
+        self.norm_q = _WideRMSNorm(width // heads, eps=1e-6) if qk_norm else nn.Identity()
+        self.norm_k = _WideRMSNorm(width // heads, eps=1e-6) if qk_norm else nn.Identity()
 
     def forward(
         self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, " b #h #q n"] | None = None
     ) -> Float[Tensor, "b n d"]:
         """`mask` is True where a query may attend to a key."""
         q, k, v = rearrange(self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
-        q, k = self.norm_q(q.float()).to(v.dtype), self.norm_k(k.float()).to(v.dtype)
-        return self.out(rearrange(F.scaled_dot_product_attention(q, k, v, mask), "b h n d -> b n (h d)"))
+        seen = F.scaled_dot_product_attention(self.norm_q(q), self.norm_k(k), v, mask)
+        return self.out(rearrange(seen, "b h n d -> b n (h d)"))

@@ -37,9 +37,10 @@ TINY = SoraConfig(
 AUTOENCODER_LOOP = LoopConfig(steps=1500, lr=2e-3, muon_lr=0.02, warmup=30, decay_from=0.3, ema=0.995)
 DECODER_LOOP = LoopConfig(steps=700, lr=1e-3, muon_lr=0.01, warmup=30, decay_from=0.0, ema=0.995, seed=1)
 TEXT_LOOP = LoopConfig(steps=400, lr=1e-3, warmup=50, ema=0.99)
-DIT_LOOP = LoopConfig(steps=4500, lr=1e-3, warmup=100, decay_from=0.5)
+DIT_LOOP = LoopConfig(steps=4800, lr=1e-3, warmup=100, decay_from=0.5)
 BATCH = {"autoencoder": 8, "text": 128, "dit": 64}
 CLIPS = 16384  # in the cache of latents
+CORE_FIRST = 0.75  # share of a DiT batch from the core of the world alone; the rest is from all of it
 # Most of a clip is backdrop that its neighbours foretell, so what a clip shows is settled while it is still
 # nearly noise. A standard logit-normal would draw only one time in twelve above 0.8; this one, one in three.
 TIME_MEAN = 1.0
@@ -216,9 +217,12 @@ def train_dit(
     run.resume()
     latents = cached_latents(autoencoder, out / "latents.pt", clips)
     scenes = list(islice(world.training_scenes(1), len(latents)))
+    core = torch.tensor([index for index, scene in enumerate(scenes) if scene.is_core])
 
     def loss_at(generator):
-        chosen = torch.randint(len(latents), (BATCH["dit"],), generator=generator)
+        anything = torch.randint(len(latents), (BATCH["dit"],), generator=generator)
+        from_core = core[torch.randint(len(core), (BATCH["dit"],), generator=generator)]
+        chosen = torch.where(torch.rand(BATCH["dit"], generator=generator) < CORE_FIRST, from_core, anything)
         prompts = [training_prompt(scenes[i], generator) for i in chosen.tolist()]
         return run.model.loss(latents[chosen].float(), prompts, generator)
 
