@@ -33,6 +33,9 @@ TINY = SoraConfig(
     AutoencoderConfig(),
     TextConfig(VOCABULARY, width=192, depth=2, heads=4),
     VideoDiTConfig(text_width=192),
+    steps=30,
+    guidance=3.0,
+    shift=3.0,  # as in training, most steps go where a clip's content is settled
 )
 AUTOENCODER_LOOP = LoopConfig(steps=1500, lr=2e-3, muon_lr=0.02, warmup=30, decay_from=0.3, ema=0.995)
 DECODER_LOOP = LoopConfig(steps=700, lr=1e-3, muon_lr=0.01, warmup=30, decay_from=0.0, ema=0.995, seed=1)
