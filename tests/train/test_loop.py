@@ -258,6 +258,23 @@ def test_of_the_autoencoder_muon_takes_the_convolutions_inside():
         assert (id(p) in muon) == inside, name
 
 
+def test_a_run_is_the_plain_loop_of_torch(tmp_path):
+    """Written out with torch's own AdamW and scheduler, every step with the gradients of its batch alone."""
+    run = start(tmp_path)
+    plain = copy.deepcopy(run.model)
+    optimiser = torch.optim.AdamW(plain.parameters(), 1e-2, (0.9, 0.95), weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_factor(step, TOY))
+    run.train(loss_of(run))
+    for step in range(20):
+        x = torch.randn(8, 4, generator=step_generator(0, step))
+        optimiser.zero_grad()
+        (plain(x) - x.sum(1, keepdim=True)).square().mean().backward()
+        torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+    torch.testing.assert_close(dict(run.model.named_parameters()), dict(plain.named_parameters()))
+
+
 def test_gradients_are_clipped(tmp_path):
     """AdamW's first moment after one step is a tenth of the gradient that it got."""
     for clip in (1e-3, 1e6):
