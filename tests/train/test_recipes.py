@@ -228,6 +228,20 @@ def test_the_number_of_steps_can_be_chosen(tmp_path):
     assert (tmp_path / "curve.csv").read_text().splitlines()[-1].startswith("1,")
 
 
+def test_three_quarters_of_a_batch_come_from_the_core_and_the_rest_from_everything(tmp_path, monkeypatch):
+    monkeypatch.setitem(recipes.BATCH, "dit", 400)
+    monkeypatch.setattr(recipes.TextToVideo, "loss", lambda self, *_: self.dit.final.bias.sum())
+    described = []
+    monkeypatch.setattr(recipes, "training_prompt", lambda scene, _: described.append(scene) or "")
+    autoencoder = CausalVideoAutoencoder(LITTLE.autoencoder)
+    recipes.train_dit(autoencoder, {}, tmp_path, dataclasses.replace(SHORT, steps=1), CLIPS)
+    assert len(described) == 400
+    outside = [scene for scene in draw(CLIPS, seed=1) if not scene.is_core]
+    share, n = 0.25 * len(outside) / CLIPS, sum(not scene.is_core for scene in described)
+    assert abs(n / 400 - share) < 4 * (share * (1 - share) / 400) ** 0.5
+    assert set(described) >= set(outside)
+
+
 def test_the_loss_of_a_fresh_model_is_that_of_saying_nothing(generator):
     """Its velocity is 0, so the loss is the mean square of noise minus data; times are drawn before noise."""
     torch.manual_seed(0)
