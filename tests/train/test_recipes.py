@@ -287,7 +287,7 @@ def test_prompts_say_nothing_but_what_is_true(generator):
 
 
 def test_prompts_are_empty_full_or_free_as_often_as_they_should(generator, monkeypatch):
-    """A tenth empty; of the rest 60 % name all of each thing; of these 40 % the background, 24 % the camera."""
+    """A tenth empty; 60 % of the rest name all of each thing, 40 % of these the backdrop, 24 % the camera."""
     named = []
     monkeypatch.setattr(world, "caption", lambda scene, seed, naming: named.append(naming) or "told")
     n, (scene,) = 4000, draw(1)
