@@ -296,22 +296,26 @@ shipped = pytest.mark.skipif(
 )
 
 
+def _right(clips, prompt):
+    """How many of the clips the judge reads as asked."""
+    videos = to_float(np.stack([clip.frames for clip in clips]))
+    return sum(judge(video).matches(parse(prompt)) for video in videos)
+
+
 @shipped
 def test_shipped_weights_load_and_follow_a_prompt():
-    """Loading pins every key and shape. Chance would give one shape in six, one colour in eight, and so on."""
+    """Loading pins every key and shape. By chance one shape in six would be right, one colour in eight."""
     prompt = "a large blue square moves right"
     clips = Sora.from_pretrained("tiny").generate(prompt, num=5)
-    videos = to_float(np.stack([clip.frames for clip in clips]))
-    assert sum(judge(video).matches(parse(prompt)) for video in videos) >= 2
+    assert _right(clips, prompt) >= 2
 
 
 @shipped
-@pytest.mark.xfail(strict=True, reason="the first weights are not trained long enough: see docs/model_card.md")
+@pytest.mark.xfail(strict=True, reason="the first weights miss it: see docs/model_card.md")
 def test_shipped_clips_show_what_was_asked():
     """The judge must read at least 18 of 20 clips as asked. Take the mark away when the weights reach it."""
     clips = Sora.from_pretrained("tiny").generate(PROMPT, num=20)
-    videos = to_float(np.stack([clip.frames for clip in clips]))
-    assert sum(judge(video).matches(parse(PROMPT)) for video in videos) >= 18
+    assert _right(clips, PROMPT) >= 18
 
 
 @shipped
