@@ -182,7 +182,7 @@ class LearnedPositions(nn.Module):
         """Codes of a grid of the given sizes in raster order. Raises ValueError beyond the tables."""
         known = tuple(len(table) for table in self.tables)
         if len(sizes) != len(known) or any(not 1 <= s <= k for s, k in zip(sizes, known, strict=True)):
-            raise ValueError(f"sizes={sizes}: at most {known}, for beyond its tables nothing was learned")
+            raise ValueError(f"sizes={sizes}: must be at most {known}; nothing was learned beyond the tables")
         places = grid(*sizes).to(self.tables[0].device)
         return sum(table[places[:, axis]] for axis, table in enumerate(self.tables))
 
