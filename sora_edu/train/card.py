@@ -42,12 +42,20 @@ are not trained yet. Two things at once, digits and camera moves are learned fro
 """
 
 HISTORY = """
-The weights that ship were not made in one go with the recipe as it now stands. The first 716 steps of the
-DiT drew times from a standard logit-normal; the recipe's `TIME_MEAN` came in after them, when samples
-showed backdrops and things that did not hold together. The decoder's first 146 steps ran under the learning
-rate of a schedule of 1,500 steps. Everything else is as in `sora_edu/train/recipes.py`. Training ran on a
-single core for most of the time, which is what the column "as run" says; the column "two cores" is `python
-benchmarks/recipe_seconds.py`: a few steps of each stage timed on two quiet cores, times its steps.
+The weights that ship were not made in one go with the recipe as it now stands. The autoencoder and the DiT
+saw all four backdrops equally often; `BACKDROPS`, which makes textures rare behind a still camera, came in
+afterwards. The first 716 steps of the DiT drew times from a standard logit-normal; `TIME_MEAN` came in
+after them, when samples showed backdrops and things that did not hold together. Until step 3018 it drew
+from all clips alike, then mostly from the core of the world (`CORE_FIRST`), and in its last 950 steps
+mostly from core clips with a plain backdrop. The decoder's first 146 steps ran under the learning rate of a
+schedule of 1,500 steps.
+
+The column "as run" is the clock of those runs, for much of the time on one core that other work shared. The
+column beside it is `python benchmarks/recipe_seconds.py`: a few steps of each stage timed on two quiet
+cores, times its steps.
+
+To go on from these weights, with fresh optimisers: `python -m sora_edu train tiny --start
+data/checkpoints/tiny`.
 """
 
 
