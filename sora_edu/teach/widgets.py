@@ -59,7 +59,9 @@ class ClipMaker:
         self.seed = ipywidgets.BoundedIntText(0, min=0, max=10**6, description="seed", style=wide)
         self._controls = (self.prompt, self.guidance, self.steps, self.seed)
         self.button = ipywidgets.Button(description="Make the clip", button_style="primary")
-        self.suggestion = ipywidgets.Button(layout={"width": "auto", "display": "none"})
+        self.suggestion = ipywidgets.Button(
+            layout={"width": "auto", "display": "none", "align_self": "flex-start"}
+        )
         self.bar = ipywidgets.IntProgress(layout={"width": "12em", "visibility": "hidden"})
         self.message = ipywidgets.HTML()
         self.picture = ipywidgets.HTML()
@@ -68,10 +70,10 @@ class ClipMaker:
         self.button.on_click(lambda _: self.make())
         self.prompt.observe(lambda _: self.make(), "value")
         self.suggestion.on_click(lambda _: self._take_suggestion())
-        self.box = ipywidgets.VBox([
-            *self._controls,
-            ipywidgets.HBox([self.button, self.bar]), self.message, self.suggestion, self.picture,
-        ])  # fmt: skip
+        row = ipywidgets.HBox([self.button, self.bar])
+        form = ipywidgets.VBox([*self._controls, row, self.message, self.suggestion])
+        # Beside each other where there is room, so that the clip is in sight while the sliders move.
+        self.box = ipywidgets.HBox([form, self.picture], layout={"flex_flow": "row wrap"})
 
     def make(self) -> None:
         """Make the clip that the form asks for and show it, or say why that is not possible."""
@@ -104,6 +106,7 @@ class ClipMaker:
         self.picture.value = f'<img src="data:image/png;base64,{self.png}" alt="{html.escape(self.alt)}">'
 
     def _refuse(self, error: PromptError) -> None:
+        self.picture.value = ""  # what was asked for before
         unknown = ", ".join(f"“{word}”" for word in error.unknown)
         why = f"The toy world does not know {unknown}." if unknown else str(error).splitlines()[0]
         self._say(f"{why} The nearest prompt that works:")
