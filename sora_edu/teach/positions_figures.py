@@ -37,7 +37,7 @@ GROUPS = {
 def word_map(vectors: Float[Tensor, "words d"], vocabulary: Sequence[str]) -> None:
     """Word vectors laid out flat by t-SNE, which keeps neighbours together (van der Maaten, Hinton 2008)."""
     flat = TSNE(perplexity=8, metric="cosine", init="pca", random_state=0).fit_transform(vectors.numpy())
-    places = flat / np.abs(flat).max(axis=0)
+    places = 2 * (flat - flat.min(axis=0)) / np.ptp(flat, axis=0) - 1
     fig, ax = plt.subplots(figsize=(12, 6.2))
     ax.scatter(*places.T, s=18, color=PALETTE["grey"], alpha=0.5)
     clusters = {}
