@@ -45,18 +45,22 @@ ANGLES = 64
 RASTER = 48  # pixels across a template in the bank
 WRITINGS = 97  # handwritten examples of each digit that the world uses
 BLURS = (0.05, 0.09, 0.15, 0.25, 0.4)  # of the bank's shapes, in radii of gyration
-PIXEL_BLUR = 0.7  # pixels: the ramp at an outline, the resampling and some softness of a decoder
+PIXEL_BLUR = 0.85  # pixels: the ramp at an outline, the resampling and some softness of a decoder
 
 SPIN_RATES = np.radians(np.arange(60, 161, 4))  # the world's are 80 to 130 degrees per second
-SPIN_MARGIN = 0.01  # of correlation, by which turning must fit better than standing upright
-SHAPE_SCORE = 0.95  # least correlation of all frames with one shape
-PART_SCORE = 0.94  # and of each quarter of the clip
+SPIN_MARGIN = -0.008  # of correlation: what does not spin fits worse by 0.016 when it is turned
+SHAPE_SCORE = 0.93  # least correlation of all frames with one shape
+PART_SCORE = 0.9  # and of each quarter of the clip
 RIVAL_MARGIN = 0.003  # by which another shape may fit a quarter of the clip better
-OPAQUE = (0.7, 1.3)  # a thing's coverage over its area: 1, whatever the blur, but about a half in a blend
+OPAQUE = (0.6, 1.5)  # a thing's coverage over its area: 1, whatever the blur, but about a half in a blend
 LEAST_PIXELS = 6  # that a thing covers more than half where it is seen at all
+LEAST_CLEAR = 4  # frames that tell the shape of a thing that is hidden in part in the others
+LEAST_SEEN = 0.4  # share of a thing that must be seen in a frame for its place there to count
+HIDDEN_MISS = 0.15  # of a template from what can be seen of a thing
 OVERLAP = 0.05  # share of the smaller thing that lies in the other, from which on they are not apart
 GHOST = 0.1  # chroma where no thing was found: a quarter of the palest colour's
-GHOST_AREA = 0.006  # squared heights, on average over the frames
+GHOST_AREA = 0.006  # squared heights, in half of the frames
+SHARP = 0.45  # share of the frames that tell the shape
 ORBIT_RATES = 2 * math.pi * np.arange(0.40, 0.66, 0.02)  # the world's are 0.49 to 0.55 turns per second
 ORBIT_SIZE = (0.06, 0.26)  # the world's radii are 0.12 to 0.18 heights
 LEAST_WAY = 0.07  # heights from first to last frame; less is standing still. The world's least is 0.14
@@ -121,7 +125,7 @@ class Reading:
 
         Two things are matched by colour, and the relation is turned around where their order differs.
         """
-        return not self.malformed and all(self.compare(scene).values())
+        return len(self.things) == len(scene.things) and all(self.compare(scene).values())
 
     def compare(self, scene: Scene) -> dict[str, bool]:
         """For each attribute that `scene` names, whether it is read so (for all things at once)."""
@@ -189,7 +193,7 @@ def _colours_present(chroma: Float[np.ndarray, "t h w 2"]) -> list[int]:
     distance = square[strong, None] - 2 * chroma[strong] @ PALETTE.T + (PALETTE**2).sum(1)  # squared
     nearest = distance.argmin(1)[distance.min(1) < COLOUR_TOLERANCE**2]
     area = np.bincount(nearest, minlength=len(PALETTE)) / (frames * height**2)
-    present = [i for i in np.argsort(-area).tolist() if area[i] > max(SMALLEST_AREA, 0.1 * area.max())]
+    present = [i for i in np.argsort(-area).tolist() if area[i] > max(SMALLEST_AREA, 0.05 * area.max())]
     return present
 
 
@@ -251,6 +255,11 @@ def _moments(cover: Float[np.ndarray, "t h w"]) -> _Moments:
     return _Moments(area, x, y, np.sqrt(np.maximum(square, 0.25)))
 
 
+def _smear(cover: Float[np.ndarray, "t h w"], moments: _Moments) -> Float[np.ndarray, " t"]:
+    """Share of a thing that is half covered. A decoder smears what moves fast, but not in every frame."""
+    return (cover * (1 - cover)).clip(0).sum((1, 2)) / moments.area
+
+
 def _polar(cover, moments: _Moments) -> Float[np.ndarray, "t r a"]:
     """The coverage around its centre of mass, rings in radii of gyration, angles clockwise from the right."""
     angle = np.arange(ANGLES) * (2 * math.pi / ANGLES)
@@ -306,9 +315,9 @@ def _rasters() -> tuple[np.ndarray, Float[np.ndarray, "m s s"]]:
     transforms would keep the first clip waiting for a minute.
     """
     names = list(SHAPES) + [digit for digit in DIGITS for _ in range(WRITINGS)]
-    shapes = F.interpolate(
-        (torch.stack([template(shape) for shape in SHAPES]) < 0).float(), (RASTER, RASTER), mode="area"
-    )[:, 0]
+    distance = torch.stack([template(shape) for shape in SHAPES])
+    pixels_in = 0.5 - distance * distance.shape[-1] / (2 * TEMPLATE_EXTENT)
+    shapes = F.interpolate(pixels_in.clamp(0, 1), (RASTER, RASTER), mode="area")[:, 0]
     ink = np.stack([_handwriting()[digit][i] for digit in DIGITS for i in range(WRITINGS)])
     axis = ((np.arange(2 * RASTER) + 0.5) / RASTER - 1) * TEMPLATE_EXTENT / 1.25
     grid = torch.tensor(np.stack(np.meshgrid(axis, axis), -1), dtype=torch.float32)[None]
@@ -387,15 +396,26 @@ def _turned(spectrum: Complex[np.ndarray, "t r k"], angle) -> Complex[np.ndarray
     return spectrum * np.exp(-1j * np.asarray(angle)[:, None, None] * np.arange(spectrum.shape[-1]))
 
 
-def _check_shape(spectrum: Complex[np.ndarray, "t r k"], match: _Match, times, bank: _Bank):
-    """Refuses a thing that is not one known shape from the first quarter of the clip to the last."""
+def _agreement(spectrum: Complex[np.ndarray, "t r k"], match: _Match, times, bank: _Bank):
+    """Correlation of each frame with the matched entry, and with the best of any other name."""
+    upright = _turned(spectrum, -match.phase - match.rate * times)
+    upright /= np.linalg.norm(upright, axis=(1, 2), keepdims=True)
+    every = np.einsum("trk,mrk->tm", upright.conj(), bank.spectrum, optimize=True).real
+    return every[:, match.entry], every[:, bank.names != bank.names[match.entry]].max(1)
+
+
+def _check_shape(match: _Match, mine, rival, gyration):
+    """Refuses a thing that is not one known shape from the first quarter of the clip to the last.
+
+    In each quarter the frame that shows the shape best counts; `gyration` is in pixels, for the fewer there
+    are, the more alike shapes look.
+    """
     if match.score < SHAPE_SCORE:
         raise _Malformed("has no known shape, or not one shape throughout")
-    upright = _turned(spectrum, -match.phase - match.rate * times)
-    for part in np.array_split(upright, min(4, len(upright))):
-        agreement = _correlate(part.mean(0), bank) / np.linalg.norm(part.mean(0))
-        rival = agreement[bank.names != bank.names[match.entry]].max()
-        if agreement[match.entry] < rival - RIVAL_MARGIN or agreement[match.entry] < PART_SCORE:
+    margin = RIVAL_MARGIN + 0.04 / gyration**2
+    for quarter in np.array_split(np.arange(len(mine)), min(4, len(mine))):
+        best = quarter[mine[quarter].argmax()]
+        if mine[best] < max(PART_SCORE, rival[best] - margin[best]):
             raise _Malformed("changes its shape")
 
 
@@ -591,32 +611,236 @@ def _backdrop(grey: Float[np.ndarray, "t h w"], covered: Float[np.ndarray, "t h 
     return "checkered" if across > 0.5 * along else "striped", cameras[best]
 
 
+# -------------------------------------------------------------------------------------- partly hidden
+
+CELLS = 24  # across a template, when it is laid over a thing; half as many for a rough fit
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Templates laid over what can be seen of a thing: one number for each, in arrays of one shape."""
+
+    x: np.ndarray
+    """Centre, in pixels."""
+    y: np.ndarray
+    radius: np.ndarray
+    """In pixels."""
+    miss: np.ndarray
+    """Squared difference over what can be seen, as a share of the squares themselves: 0 is perfect."""
+    seen: np.ndarray
+    """Share of the template that can be seen."""
+
+    def at(self, index) -> "_Fit":
+        """Some of them."""
+        return _Fit(*(values[index] for values in vars(self).values()))
+
+    def best(self) -> "_Fit":
+        """Along the first axis, the one that misses least."""
+        pick = self.miss.argmin(0)[None]
+        return _Fit(*(np.take_along_axis(values, pick, 0)[0] for values in vars(self).values()))
+
+
+@lru_cache(maxsize=2)
+def _slopes(cells: int):
+    """Each template on `cells` squared, how it changes as the thing moves right, moves down or grows, and
+    the cells' coordinates in radii."""
+    names, rasters = _rasters()
+    soft = ndimage.gaussian_filter(rasters, (0, RASTER / cells, RASTER / cells))
+    pictures = soft.reshape(len(names), cells, RASTER // cells, cells, RASTER // cells).mean((2, 4))
+    step = 2 * TEMPLATE_EXTENT / cells
+    down, right = np.gradient(pictures, step, axis=(1, 2))
+    axis = (np.arange(cells) + 0.5) * step - TEMPLATE_EXTENT
+    v, u = np.meshgrid(axis, axis, indexing="ij")
+    slopes = -np.stack([right, down, right * u + down * v], 1)
+    count = len(names)
+    flat = pictures.reshape(count, -1), slopes.reshape(count, 3, -1)
+    return *(values.astype(np.float32) for values in flat), u.reshape(-1), v.reshape(-1)
+
+
+class _Window:
+    """One thing's coverage, and where nothing hides it, to lay templates over."""
+
+    def __init__(self, cover: Float[np.ndarray, "t h w"], hider: Float[np.ndarray, "t h w"]):
+        self.cover = cover
+        self.open = (ndimage.maximum_filter(hider, (0, 3, 3)) < 0.15).astype(np.float32)
+        self.squares = (self.open * cover**2).sum((1, 2))
+
+    def look(self, frame, x, y, radius, angle, cells: int):
+        """Coverage and openness on a template's cells, for each centre, radius and turn: `p cells`."""
+        *_, u, v = _slopes(cells)
+        cos, sin = (radius * np.cos(angle))[:, None], (radius * np.sin(angle))[:, None]
+        where = frame[:, None], y[:, None] + sin * u + cos * v - 0.5, x[:, None] + cos * u - sin * v - 0.5
+        return _bilinear(self.cover, *where), _bilinear(self.open, *where)
+
+    def miss(self, frame, radius, value, weight, picture, cells: int):
+        """How far the pictures are from what was seen there; what is seen beyond the template counts too."""
+        inside = (weight * value**2).sum(-1)
+        beyond = np.maximum(self.squares[frame] / (radius * 2 * TEMPLATE_EXTENT / cells) ** 2 - inside, 0)
+        wrong = (weight * (value - picture) ** 2).sum(-1) + beyond
+        return wrong / (inside + beyond + (weight * picture**2).sum(-1) + 1e-6)
+
+    def lay(self, frame, entry, start: _Fit, angle, cells: int, steps: int) -> _Fit:
+        """Moves templates over what is open to view until they fit (Lucas and Kanade, 1981, inverse form).
+
+        Frames, entries, starts and angles broadcast to one fit each.
+        """
+        shape = np.broadcast_shapes(np.shape(frame), np.shape(entry), start.x.shape, np.shape(angle))
+        frame, entry, x, y, radius, angle = (
+            np.broadcast_to(values, shape).reshape(-1)
+            for values in (frame, entry, start.x, start.y, start.radius, angle)
+        )
+        pictures, slopes, *_ = _slopes(cells)
+        picture, slope = pictures[entry], slopes[entry]
+        cos, sin = np.cos(angle), np.sin(angle)
+        for _ in range(steps):
+            value, weight = self.look(frame, x, y, radius, angle, cells)
+            weighted = slope * weight[:, None]
+            normal = weighted @ slope.swapaxes(1, 2)
+            damping = 0.02 * np.trace(normal, axis1=1, axis2=2) + 1e-3
+            normal += damping[:, None, None] * np.eye(3)
+            step = np.linalg.solve(normal, weighted @ (value - picture)[:, :, None])[..., 0]
+            right, down, growth = np.clip(step, -0.35, 0.35).T
+            x = x + radius * (cos * right - sin * down)
+            y = y + radius * (sin * right + cos * down)
+            radius = np.clip(radius * np.exp(growth), 2, self.cover.shape[1])
+        value, weight = self.look(frame, x, y, radius, angle, cells)
+        miss = self.miss(frame, radius, value, weight, picture, cells)
+        seen = (weight * picture).sum(1) / picture.sum(1)
+        return _Fit(*(values.reshape(shape) for values in (x, y, radius, miss, seen)))
+
+
+def _starts(cover, hider, frames) -> _Fit:
+    """Where a partly hidden thing may be, `s 1 f`: at what is seen of it, or further under what hides it."""
+    mine, other = _moments(cover).at(frames), _moments(hider).at(frames)
+    dx, dy = other.x - mine.x, other.y - mine.y
+    away = np.hypot(dx, dy) + 1e-6
+    radius = np.array(list(SIZES.values()))[:, None, None] * cover.shape[1]
+    push = np.array([0.0, 0.4, 0.8])[:, None] * radius
+    every = np.broadcast_arrays(mine.x + push * dx / away, mine.y + push * dy / away, radius)
+    x, y, radius = (values.reshape(-1, 1, len(frames)) for values in every)
+    return _Fit(x, y, radius, radius, radius)
+
+
+def _guess_hidden(cover, hider, window: _Window) -> tuple[int, _Fit]:
+    """Shape and places of a thing of which almost every frame hides a part: the template that misses least.
+
+    A few templates are laid roughly; then all are compared in the best places, and the best laid finely.
+    """
+    visible = (cover > 0.5).sum((1, 2))
+    usable = np.flatnonzero(visible > max(2 * LEAST_PIXELS, 0.25 * visible.max()))
+    if len(usable) < min(3, len(cover)):
+        raise _Malformed("is hidden in most frames")
+    frames = usable[np.unique(np.linspace(0, len(usable) - 1, 4).round().astype(int))]
+    writings = np.arange(len(SHAPES), len(_rasters()[0]), WRITINGS // 4)
+    few = np.r_[np.arange(len(SHAPES)), writings][:, None]
+    rough = window.lay(frames, few, _starts(cover, hider, frames), 0.0, CELLS // 2, 7).best()
+    entries, places = [], []
+    for i in np.argsort(rough.miss.mean(1))[:4]:
+        fit = rough.at(i)
+        value, weight = window.look(frames, fit.x, fit.y, fit.radius, np.zeros(len(frames)), CELLS // 2)
+        pictures = _slopes(CELLS // 2)[0][:, None]
+        every = window.miss(frames, fit.radius, value, weight, pictures, CELLS // 2).mean(1)
+        entries += list(np.argsort(every)[:3])
+        places += [i] * 3
+    fine = window.lay(frames, np.array(entries)[:, None], rough.at(places), 0.0, CELLS, 6)
+    entry = int(entries[fine.miss.mean(1).argmin()])
+    everywhere = np.arange(len(cover))
+    rough = window.lay(everywhere, entry, _starts(cover, hider, everywhere), 0.0, CELLS // 2, 7).best()
+    return entry, window.lay(everywhere, entry, rough, 0.0, CELLS, 5).at(0)
+
+
 # ------------------------------------------------------------------------------------------ the judge
 
 
-def _read_thing(colour: str, cover: Float[np.ndarray, "t h w"], clear, camera) -> Track:
-    """Shape, size, place and motion of the thing of one colour, from the frames in which it is clear."""
-    frames, height, width = cover.shape
-    times = np.arange(frames) / FPS
-    moments = _moments(cover)
-    spectrum = _spectrum(_polar(cover[clear], moments.at(clear)))
-    bank = _bank(_nearest(BLURS, PIXEL_BLUR / float(np.median(moments.gyration[clear]))))
-    zoom = np.exp(camera.zoom * times)
-    steady = bool(np.ptp(np.log(moments.gyration / zoom)[clear]) < 0.3)  # what spins does not grow
-    match = _match(spectrum, times[clear], bank, may_spin=steady)
-    _check_shape(spectrum, match, times[clear], bank)
-    opacity = np.median((moments.area / moments.gyration**2)[clear]) / bank.area[match.entry]
+@dataclass(frozen=True)
+class _Scenery:
+    """What all things of a clip share."""
+
+    camera: _Camera
+    height: int
+    width: int
+
+    def motion(self, seen: _Path, spins: bool, weight) -> tuple[str | None, _Path]:
+        """The motion in the world of a path on the screen, and the lawful path on the screen."""
+        if len(weight) == 1:
+            return None, seen
+        aspect = self.width / self.height
+        name, lawful = _motion(self.camera.undo(seen, aspect), spins, weight)
+        return name, self.camera.do(lawful, aspect)
+
+
+def _read_whole(colour: str, cover: Float[np.ndarray, "t h w"], scenery: _Scenery) -> Track:
+    """Shape, size, place and motion of the thing of one colour that nothing hides."""
+    visible = (cover > 0.5).sum((1, 2)) > LEAST_PIXELS
+    if not visible.all():
+        raise _Malformed("is missing in some frames")
+    match, angle, seen, agreement = _read_clear(cover, visible, scenery)
+    motion, lawful = scenery.motion(seen, match.rate != 0, _trust(agreement))
+    thing = Thing(_shape_of(match.entry), colour, _nearest(SIZES, lawful.radius[0], SIZES.get), motion)
+    return Track(thing, *_fields(seen), angle, visible, float(agreement.mean()), match.entry)
+
+
+def _read_hidden(colour: str, cover, hider, clear, scenery: _Scenery) -> Track:
+    """The same of a thing of which `hider`, another thing's coverage, leaves only a part in some frames."""
+    window, frames = _Window(cover, hider), np.arange(len(cover))
+    clear = clear & ((cover > 0.5).sum((1, 2)) > LEAST_PIXELS)
+    if clear.sum() >= min(LEAST_CLEAR, len(clear)):
+        match, angle, seen, agreement = _read_clear(cover, clear, scenery)
+        entry, spins, trust = match.entry, match.rate != 0, np.where(clear, _trust(agreement), 0)
+        score = float(agreement[clear].mean())
+        _, start = scenery.motion(seen, spins, trust)
+        start = _Fit(*(values * scenery.height for values in _fields(start)), seen.x, seen.x)
+        fit = window.lay(frames, entry, start, angle, CELLS, 5)
+    else:
+        clear, spins = np.zeros_like(clear), False
+        trust = angle = np.zeros(len(cover))
+        entry, fit = _guess_hidden(cover, hider, window)
+        seen, score = _Path(fit.x, fit.y, fit.radius), 1 - float(np.median(fit.miss))
+    weight = np.where(clear, trust, fit.seen * ((fit.seen > LEAST_SEEN) & (fit.miss < HIDDEN_MISS)))
+    if (weight > 0).sum() < min(3, len(weight)):
+        raise _Malformed("is hidden in most frames, or has no known shape")
+    fitted = _Path(*(values / scenery.height for values in (fit.x, fit.y, fit.radius)))
+    seen = _choose(clear, seen, fitted)
+    motion, lawful = scenery.motion(seen, spins, weight)
+    thing = Thing(_shape_of(entry), colour, _nearest(SIZES, lawful.radius[0], SIZES.get), motion)
+    return Track(thing, *_fields(_choose(weight > 0, seen, lawful)), angle, clear, score, entry)
+
+
+def _read_clear(cover, clear, scenery: _Scenery) -> tuple[_Match, np.ndarray, _Path, np.ndarray]:
+    """The shape in the frames in which a thing is clear; its angle, path and agreement there."""
+    times, moments = np.arange(len(cover)) / FPS, _moments(cover)
+    shown = np.flatnonzero(clear)
+    some = moments.at(shown)
+    spectrum = _spectrum(_polar(cover[shown], some))
+    smear = _smear(cover[shown], some)
+    sharp = smear <= np.quantile(smear, SHARP)
+    bank = _bank(_nearest(BLURS, PIXEL_BLUR / float(np.median(some.gyration))))
+    zoom = np.exp(scenery.camera.zoom * times[shown])
+    steady = bool(np.ptp(np.log(some.gyration / zoom)) < 0.3)  # what spins does not grow
+    match = _match(spectrum[sharp], times[shown][sharp], bank, may_spin=steady)
+    mine, rival = _agreement(spectrum, match, times[shown], bank)
+    _check_shape(match, mine, rival, some.gyration)
+    opacity = np.median(some.area / some.gyration**2) / bank.area[match.entry]
     if not OPAQUE[0] < opacity < OPAQUE[1]:
         raise _Malformed("lets through what lies behind it")
+    agreement = np.zeros(len(cover))
+    agreement[shown] = mine
     angle = match.phase + match.rate * times
-    seen = _on_screen(moments, angle, bank, match.entry, height)
-    motion = None
-    if frames > 1:
-        motion, lawful = _motion(camera.undo(seen, width / height), match.rate != 0, clear.astype(float))
-        lawful = camera.do(lawful, width / height)
-        seen = _Path(*(np.where(clear, a, b) for a, b in zip(_fields(seen), _fields(lawful), strict=True)))
-    shape, size = str(bank.names[match.entry]), _nearest(SIZES, seen.radius[0], SIZES.get)
-    return Track(Thing(shape, colour, size, motion), *_fields(seen), angle, clear, match.score, match.entry)
+    return match, angle, _on_screen(moments, angle, bank, match.entry, scenery.height), agreement
+
+
+def _trust(agreement) -> np.ndarray:
+    """How much a frame counts for the motion: little where a decoder has smeared the thing."""
+    return np.clip((agreement - 0.8) / 0.15, 0.1, 1)
+
+
+def _shape_of(entry: int) -> str:
+    return str(_rasters()[0][entry])
+
+
+def _choose(where, first: _Path, second: _Path) -> _Path:
+    """The first path in some frames, the second in the others."""
+    return _Path(*(np.where(where, a, b) for a, b in zip(_fields(first), _fields(second), strict=True)))
 
 
 def _on_screen(moments: _Moments, angle, bank: _Bank, entry: int, height: int) -> _Path:
@@ -642,7 +866,7 @@ def _check_ghosts(chroma: Float[np.ndarray, "t h w 2"], covered: Float[np.ndarra
     smooth = ndimage.uniform_filter(chroma, (0, 3, 3, 0))
     away = ndimage.maximum_filter(covered > 0, (0, 3, 3)) == 0
     ghost = ((smooth**2).sum(-1) > GHOST**2) & away
-    if ghost.sum() > GHOST_AREA * len(chroma) * chroma.shape[1] ** 2:
+    if np.median(ghost.sum((1, 2))) > GHOST_AREA * chroma.shape[1] ** 2:  # a smear is in some frames only
         raise _Malformed("a faint colour where nothing is")
 
 
@@ -657,23 +881,41 @@ def _read(clip: Float[Tensor, "c t h w"]) -> Reading:
     cover = [_clean(c) for c in _coverages(chroma, colours)]
     _check_ghosts(chroma, sum(cover))
     background, camera = _backdrop(pixels.mean(-1), sum(cover))
-    clear = [(c > 0.5).sum((1, 2)) > LEAST_PIXELS for c in cover]
-    if len(cover) == 2:
-        near = [ndimage.maximum_filter(c > 0.2, (0, 3, 3)) for c in cover]
-        apart = ~(near[0] & near[1]).any((1, 2))
-        clear = [c & apart for c in clear]
-    things = []
-    for index, c, frames in zip(colours, cover, clear, strict=True):
-        colour = list(COLOURS)[index]
-        if not frames.any() or (len(cover) == 1 and not frames.all()):
-            raise _Malformed(f"the {colour} thing is missing in some frames")
-        try:
-            things.append(_read_thing(colour, c, frames, camera))
-        except _Malformed as problem:
-            raise _Malformed(f"the {colour} thing {problem}") from None
+    names, scenery = [list(COLOURS)[i] for i in colours], _Scenery(camera, *pixels.shape[1:3])
+    if len(cover) == 1:
+        things = [_named_in_reason(names[0], _read_whole, cover[0], scenery)]
+    else:
+        things = _read_two(names, cover, scenery)
     relation = _relation(things, cover) if len(things) == 2 else None
     moved = camera.kind if len(pixels) > 1 else None
     return Reading(False, None, tuple(things), background, moved, relation)
+
+
+def _named_in_reason(colour: str, read: Callable, *arguments) -> Track:
+    """Reads a thing; if it is refused, the reason says which."""
+    try:
+        return read(colour, *arguments)
+    except _Malformed as problem:
+        raise _Malformed(f"the {colour} thing {problem}") from None
+
+
+def _read_two(names: list[str], cover: list, scenery: _Scenery) -> list[Track]:
+    """Two things. Where they touch, the one in front is whole, and may hide a part of the other."""
+    whole: dict[int, Track] = {}
+    for k in range(2):
+        try:
+            whole[k] = _named_in_reason(names[k], _read_whole, cover[k], scenery)
+        except _Malformed as problem:
+            reason = problem
+    near = [ndimage.maximum_filter(c > 0.2, (0, 3, 3)) for c in cover]
+    clear = ~(near[0] & near[1]).any((1, 2))
+    if not whole or (len(whole) == 1 and clear.all()):
+        raise reason
+    if not clear.all():
+        front = max(whole, key=lambda k: whole[k].confidence)
+        arguments = cover[1 - front], cover[front], clear, scenery
+        whole[1 - front] = _named_in_reason(names[1 - front], _read_hidden, *arguments)
+    return [whole[0], whole[1]]
 
 
 def _drawn(thing: Track, height: int, width: int) -> Float[np.ndarray, "t h w"]:
