@@ -9,7 +9,7 @@ import io
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sora_edu.files import write_whole
-from sora_edu.precision import autocast
+from sora_edu.precision import autocast, working_dtype
 
 CHECKPOINT = "checkpoint.pt"
 CURVE = "curve.csv"
+STATE = ("config", "model", "average", "optimisers", "step", "seconds", "curve", "recent", "dtype")
 
 
 class TrainingStopped(KeyboardInterrupt):
@@ -136,13 +137,17 @@ def write_tensors(path: Path, content: object) -> None:
     write_whole(path, memory.getvalue())
 
 
-def read_tensors(path: Path):
-    """What `write_tensors` wrote. Raises ValueError if the file is damaged."""
+def read_tensors(path: Path, names: Sequence[str]) -> dict:
+    """What `write_tensors` wrote, a dictionary with these names. Raises ValueError if the file is damaged."""
     content = path.read_bytes()
     try:
-        return torch.load(io.BytesIO(content), weights_only=True)
+        kept = torch.load(io.BytesIO(content), weights_only=True)
     except Exception as error:  # a damaged file can fail in any way
         raise ValueError(f"{path} is damaged ({type(error).__name__}); delete it to start afresh") from error
+    missing = [name for name in names if not isinstance(kept, dict) or name not in kept]
+    if missing:
+        raise ValueError(f"{path} is of something else (no {', '.join(missing)}); delete it to start afresh")
+    return kept
 
 
 class Run:
@@ -155,6 +160,7 @@ class Run:
         self.step, self.seconds = 0, 0.0
         self.curve: list[tuple[int, float, float]] = []
         self.recent: list[float] = []  # losses since the curve's last point
+        self.dtype = working_dtype()  # of the products; a run that goes on keeps its own
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def resume(self) -> bool:
@@ -165,7 +171,7 @@ class Run:
         path = self.folder / CHECKPOINT
         if not path.exists():
             return False
-        state = read_tensors(path)
+        state = read_tensors(path, STATE)
         if state["config"] != asdict(self.config):
             changed = sorted(k for k, v in asdict(self.config).items() if state["config"].get(k) != v)
             raise ValueError(
@@ -181,7 +187,8 @@ class Run:
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self.step, self.seconds = state["step"], state["seconds"]
-        self.curve, self.recent = [tuple(row) for row in state["curve"]], state.get("recent", [])
+        self.curve, self.recent = [tuple(row) for row in state["curve"]], state["recent"]
+        self.dtype = state["dtype"]
         return True
 
     def save(self) -> None:
@@ -195,6 +202,7 @@ class Run:
             "seconds": self.seconds,
             "curve": self.curve,
             "recent": self.recent,
+            "dtype": self.dtype,
         }
         write_tensors(self.folder / CHECKPOINT, state)
         rows = [f"{step},{seconds:.1f},{loss:.5f}" for step, seconds, loss in self.curve]
@@ -232,7 +240,7 @@ class Run:
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = group["peak_lr"] * factor
-        with autocast():
+        with autocast(self.dtype):
             loss = loss_at(step_generator(self.config.seed, self.step))
         value = loss.item()
         self._check_finite("loss", value)

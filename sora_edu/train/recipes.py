@@ -7,7 +7,8 @@ where it was.
 """
 
 import copy
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -42,11 +43,11 @@ DECODER_LOOP = LoopConfig(steps=700, lr=1e-3, muon_lr=0.01, warmup=30, decay_fro
 TEXT_LOOP = LoopConfig(steps=400, lr=1e-3, warmup=50, ema=0.99)
 DIT_LOOP = LoopConfig(steps=4800, lr=1e-3, warmup=100, decay_from=0.5)
 BATCH = {"autoencoder": 8, "text": 128, "dit": 64}
-CLIPS = 16384  # in the cache of latents
+CLIPS, CHUNK = 16384, 1024  # in the cache of latents, and in each of its files
 CORE_FIRST = 0.75  # share of a DiT batch from the core of the world alone; the rest is from all of it
-# Most of a clip is backdrop that its neighbours foretell, so what a clip shows is settled while it is still
-# nearly noise. A standard logit-normal would draw only one time in twelve above 0.8; this one, one in three.
-TIME_MEAN = 1.0
+# All 5,120 latents of a clip speak for the same handful of choices, so what it shows is settled while it is
+# still nearly noise. A standard logit-normal would draw one time in twelve above 0.8; this one, two in three.
+TIME_MEAN = 1.8
 PROMPT_DROPOUT = 0.1  # share of clips that are learned without a prompt, for guidance
 STATISTICS = 512  # clips whose latents give the mean and the deviation of each channel
 FULL = {"colour", "shape", "size", "motion", "relation"}
@@ -115,10 +116,12 @@ def train_decoder(
 
 
 @torch.no_grad()
-def encode_scenes(model: CausalVideoAutoencoder, scenes, n: int) -> Float[Tensor, "n c t h w"]:
+def encode_scenes(
+    model: CausalVideoAutoencoder, scenes: Iterable[world.Scene], n: int, title: str = "clips"
+) -> Float[Tensor, "n c t h w"]:
     """Renders and encodes the first `n` scenes."""
     scenes, latents = iter(scenes), []
-    for start in tqdm(range(0, n, 16), desc="encoding clips", unit_scale=16, unit="clip", mininterval=2):
+    for start in tqdm(range(0, n, 16), desc=f"encoding {title}", unit_scale=16, unit="clip", mininterval=2):
         video = world.render_batch(list(islice(scenes, min(16, n - start))))
         with autocast():
             latents.append(model.encode(video).float())
@@ -192,12 +195,33 @@ def training_prompt(scene: world.Scene, generator: torch.Generator) -> str:
     return world.caption(scene, draw_seed(generator), FULL | extra if full < 0.6 else None)
 
 
-def cached_latents(model: CausalVideoAutoencoder, path: Path, clips: int) -> Float[Tensor, "n c t h w"]:
-    """Latents of the first `clips` scenes of stream 1, from the file if it is there."""
-    if not path.exists():
-        latents = encode_scenes(model, world.training_scenes(1), clips).half()
-        write_tensors(path, latents)
-    return read_tensors(path)
+def _fingerprint(model: CausalVideoAutoencoder, scenes: list[world.Scene]) -> str:
+    """Of what latents follow from: the weights that encode, and the scenes."""
+    digest = hashlib.sha256(repr(scenes).encode())
+    for tensor in (*model.encoder.state_dict().values(), model.mean, model.std):
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def cached_latents(
+    model: CausalVideoAutoencoder, folder: Path, scenes: list[world.Scene]
+) -> Float[Tensor, "n c t h w"]:
+    """Latents of the scenes in half precision, in files of `CHUNK` clips; what a stop left is kept.
+
+    A file of another encoder or other scenes is made anew. Raises ValueError if one is damaged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    latents = []
+    for start in range(0, len(scenes), CHUNK):
+        path, wanted = folder / f"{start:05d}.pt", scenes[start : start + CHUNK]
+        fingerprint = _fingerprint(model, wanted)
+        kept = read_tensors(path, ("fingerprint", "latents")) if path.exists() else {"fingerprint": None}
+        if kept["fingerprint"] != fingerprint:
+            made = encode_scenes(model, wanted, len(wanted), f"clips {start + 1} to {start + len(wanted)}")
+            kept = {"fingerprint": fingerprint, "latents": made.half()}
+            write_tensors(path, kept)
+        latents.append(kept["latents"])
+    return torch.cat(latents)
 
 
 def train_dit(
@@ -218,8 +242,8 @@ def train_dit(
         model.get_submodule(name).load_state_dict(part.state_dict())
     run = Run(model, loop, out)
     run.resume()
-    latents = cached_latents(autoencoder, out / "latents.pt", clips)
-    scenes = list(islice(world.training_scenes(1), len(latents)))
+    scenes = list(islice(world.training_scenes(1), clips))
+    latents = cached_latents(autoencoder, out / "latents", scenes)
     core = torch.tensor([index for index, scene in enumerate(scenes) if scene.is_core])
 
     def loss_at(generator):

@@ -401,6 +401,27 @@ def test_a_damaged_checkpoint_is_explained(tmp_path, damage):
         start(tmp_path).resume()
 
 
+@pytest.mark.parametrize("other", [{"weights": torch.ones(2)}, torch.ones(2)], ids=["dictionary", "tensor"])
+def test_a_file_of_something_else_is_explained(tmp_path, other):
+    torch.save(other, tmp_path / CHECKPOINT)
+    with pytest.raises(ValueError, match=r"is of something else \(no config, .*delete it to start afresh"):
+        start(tmp_path).resume()
+
+
+def test_a_run_goes_on_in_its_own_number_format(tmp_path, monkeypatch):
+    """Bit for bit, even if a probe of the machine would now choose another one."""
+    run = start(tmp_path, WITH_MUON)
+    run.save()
+    monkeypatch.setenv("SORA_EDU_DTYPE", "bfloat16")
+    fresh, again = start(tmp_path / "other", WITH_MUON), start(tmp_path, WITH_MUON)
+    again.resume()
+    formats = []
+    for one in (fresh, again):
+        told = loss_of(one, lambda _, one=one: formats.append(one.model.hidden(torch.ones(16)).dtype))
+        one.train(told)
+    assert formats == [torch.bfloat16] * 20 + [torch.float32] * 20
+
+
 def test_a_checkpoint_cannot_run_code(tmp_path):
     class Trap:
         def __reduce__(self):

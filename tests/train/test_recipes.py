@@ -156,7 +156,7 @@ def test_the_statistics_are_those_of_the_world(trained):
 
 def test_the_cache_holds_the_latents_of_the_first_scenes(trained):
     folder, sora, _ = trained
-    latents = torch.load(folder / "dit/latents.pt", weights_only=True)
+    latents = torch.load(folder / "dit/latents/00000.pt", weights_only=True)["latents"]
     assert latents.dtype == torch.float16 and latents.shape == (CLIPS, 4, 5, 8, 8)
     wanted = sora.autoencoder.encode(world.render_batch(draw(CLIPS, seed=1)))
     torch.testing.assert_close(latents.float(), wanted, rtol=2e-3, atol=2e-3)
@@ -380,6 +380,47 @@ def test_only_tiny_can_start_from_a_checkpoint(tmp_path):
 
 
 def test_a_damaged_cache_of_latents_is_explained(tmp_path):
-    (tmp_path / "latents.pt").write_bytes(b"no tensors")
-    with pytest.raises(ValueError, match=r"latents\.pt is damaged .* delete it"):
-        recipes.cached_latents(CausalVideoAutoencoder(LITTLE.autoencoder), tmp_path / "latents.pt", 2)
+    (tmp_path / "00000.pt").write_bytes(b"no tensors")
+    with pytest.raises(ValueError, match=r"00000\.pt is damaged .* delete it"):
+        recipes.cached_latents(CausalVideoAutoencoder(LITTLE.autoencoder), tmp_path, draw(2))
+
+
+@pytest.fixture
+def encoded(monkeypatch) -> list[world.Scene]:
+    """The scenes that are encoded, in chunks of two clips."""
+    monkeypatch.setattr(recipes, "CHUNK", 2)
+    seen, encode = [], recipes.encode_scenes
+
+    def recorded(model, scenes, *rest):
+        seen.extend(scenes)
+        return encode(model, scenes, *rest)
+
+    monkeypatch.setattr(recipes, "encode_scenes", recorded)
+    return seen
+
+
+def test_latents_that_a_stop_left_are_not_made_again(tmp_path, encoded):
+    model, scenes = CausalVideoAutoencoder(LITTLE.autoencoder), draw(5)
+    first = recipes.cached_latents(model, tmp_path, scenes)
+    assert encoded == scenes and len(list(tmp_path.iterdir())) == 3
+    (tmp_path / "00002.pt").unlink()
+    encoded.clear()
+    assert torch.equal(recipes.cached_latents(model, tmp_path, scenes), first)
+    assert encoded == scenes[2:4]
+
+
+def test_latents_of_another_encoder_or_other_scenes_are_not_used(tmp_path, encoded):
+    model, scenes = CausalVideoAutoencoder(LITTLE.autoencoder), draw(4)
+    recipes.cached_latents(model, tmp_path, scenes)
+    encoded.clear()
+    model.decoder.stem.bias.data += 1  # does not matter
+    others = [*scenes[:2], *draw(2, seed=5)]
+    recipes.cached_latents(model, tmp_path, others)
+    assert encoded == others[2:]
+    encoded.clear()
+    model.mean += 0.5
+    moved = recipes.cached_latents(model, tmp_path, others)
+    assert encoded == others
+    wanted = model.encode(world.render_batch(others))
+    torch.testing.assert_close(moved.float(), wanted, rtol=2e-3, atol=2e-3)
+
