@@ -106,7 +106,7 @@ def describe(value: Any) -> str:
     if _is_array(value):
         array = _numpy(value)
         if 0 < array.size <= _PRINTED:
-            return _brackets(array.tolist())
+            return _brackets(_without_dust(array).tolist())
         owner = "tensor" if isinstance(value, Tensor) else "array"
         return f"a {_KINDS[array.dtype.kind][0]} {owner} of shape {_shape(array.shape)}"
     if isinstance(value, numbers.Number | np.generic):
@@ -114,6 +114,8 @@ def describe(value: Any) -> str:
     if isinstance(value, list | tuple) and len(value) <= _PRINTED:
         inner = ", ".join(map(describe, value))
         return f"[{inner}]" if isinstance(value, list) else f"({inner}{',' * (len(value) == 1)})"
+    if isinstance(value, Mapping) and len(value) <= _PRINTED:
+        return "{" + ", ".join(f"{key!r}: {describe(part)}" for key, part in value.items()) + "}"
     if isinstance(value, type) or callable(value):
         what = "class" if isinstance(value, type) else "function"
         return f"the {what} {getattr(value, '__name__', '')}".strip()
@@ -166,7 +168,7 @@ def _labelled(label: str, value: Any) -> list[str]:
     """A small value behind its label; a matrix row by row, in columns."""
     if not _is_array(value) or value.ndim != 2:
         return [f"{label:<10}{describe(value)}"]
-    rows = [[_number(x) for x in row] for row in _numpy(value).tolist()]
+    rows = [[_number(x) for x in row] for row in _without_dust(_numpy(value)).tolist()]
     width = max(len(text) for row in rows for text in row)
     lines = ["  ".join(f"{text:>{width}}" for text in row) for row in rows]
     return [f"{label if number == 0 else '':<10}{line}" for number, line in enumerate(lines)]
@@ -201,6 +203,14 @@ def _plain(value: Any) -> Any:
 
 def _shape(shape: tuple[int, ...]) -> str:
     return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
+
+
+def _without_dust(array: np.ndarray) -> np.ndarray:
+    """An array to be printed, with 0 for what rounding left of it: the cosine of a right angle is -4e-08."""
+    if array.dtype.kind not in "fc" or not np.isfinite(array).any():
+        return array
+    largest = np.abs(array[np.isfinite(array)]).max()
+    return np.where(np.abs(array) < 1e-6 * min(1.0, largest), 0.0, array)
 
 
 def _brackets(values: Any) -> str:

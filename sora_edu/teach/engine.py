@@ -17,10 +17,12 @@ mode as they found them. `sora_edu.teach.exercise` says how an exercise is writt
 """
 
 import copy
+import dis
 import html
 import inspect
 import os
 import random
+import re
 import sys
 import sysconfig
 import traceback
@@ -82,15 +84,15 @@ class CheckResult:
         return "\n".join([f"{self.exercise.id}: {head}", *(f"  {x}" for x in shown)])
 
     def _repr_html_(self) -> str:
-        head, *rest = (html.escape(line, quote=False) for line in self.lines)
+        head, *rest = map(_marked_up, self.lines)
         body = "".join(f"<div>{line}</div>" for line in rest)
         if self.detail:
             body += f"<pre>{html.escape(chr(10).join(self.detail), quote=False)}</pre>"
-        following = html.escape(self._next, quote=False)
+        following = _marked_up(self._next)
         if self.misconception:
             section = self.misconception.section
             link = f'<a href="#{html.escape(section.replace(" ", "-"))}">{html.escape(section)}</a>'
-            following = following.replace(f'"{html.escape(section, quote=False)}"', link, 1)
+            following = following.replace(f'"{_marked_up(section)}"', link, 1)
         colour = {"passed": "#0072B2", "not attempted": "#777777"}.get(self.stage, "#D55E00")
         return (
             f'<div style="border-left: 5px solid {colour}; padding: 4px 12px; margin: 4px 0">'
@@ -169,8 +171,8 @@ def hint(exercise: str | Exercise) -> Text:
     if rung == len(_RUNGS):
         after = f'That was the last hint; the answer: solution("{exercise.id}")'
     plain = "\n".join([*(f"{name}: {text}" for name, text in rungs), *([after] if after else [])])
-    body = "".join(f"<li><b>{name}.</b> {html.escape(text, quote=False)}</li>" for name, text in rungs)
-    return Text(plain, f"<ol>{body}</ol><p>{html.escape(after, quote=False)}</p>")
+    body = "".join(f"<li><b>{name}.</b> {_marked_up(text)}</li>" for name, text in rungs)
+    return Text(plain, f"<ol>{body}</ol><p>{_marked_up(after)}</p>")
 
 
 def solution(exercise: str | Exercise) -> Text:
@@ -242,7 +244,7 @@ def judge(exercise: Exercise, mine: Any, seed: int = 0) -> CheckResult:
 
 def _judge(exercise: Exercise, mine: Any, seed: int) -> CheckResult:
     if mine is None or _has_hole(mine):
-        return _not_attempted(exercise)
+        return _not_attempted(exercise, mine)
     right_kind = {"function": callable(mine), "class": isinstance(mine, type), "value": True}[exercise.kind]
     if not right_kind:
         what = f"That is {name_of(mine)}. Hand over the {exercise.kind} itself, without calling it."
@@ -250,7 +252,7 @@ def _judge(exercise: Exercise, mine: Any, seed: int) -> CheckResult:
     key = _answer_key(exercise, seed)
     behaviour = observe(exercise, mine, key.cases)
     if all(_is_stub(outcome) for outcome in behaviour.outcomes):
-        return _not_attempted(exercise, returned_none=_returned_none(behaviour.outcomes[0]))
+        return _not_attempted(exercise, mine, returned_none=_returned_none(behaviour.outcomes[0]))
     failure = _first_failure(exercise, behaviour, key)
     if failure is None:
         return CheckResult(exercise, "passed", (f"passed, right on {_count(len(key.cases), 'case')}.",))
@@ -360,9 +362,17 @@ def _first_failure(exercise: Exercise, behaviour: Behaviour, key: _AnswerKey) ->
             lines = ("not yet: something that always holds does not hold here:", f"{law.statement}.")
             return CheckResult(exercise, "properties", lines, detail)
     if wrong:
-        said = f"{describe(wrong[0][1])} is not right" if exercise.kind == "value" else "the result is wrong"
+        said = _said_of_value(exercise, *wrong[0][1:]) if exercise.kind == "value" else "the result is wrong"
         return CheckResult(exercise, "oracle", (f"not yet: {said}.",), detail)
     return None
+
+
+def _said_of_value(exercise: Exercise, got: Any, expected: Any) -> str:
+    """What is wrong with a value: of a dictionary, how much of it; the entries are the learner's to find."""
+    if not isinstance(expected, Mapping):
+        return f"{describe(got)} is not right"
+    right = sum(agree(got[key], expected[key], exercise.tolerance) for key in expected)
+    return f"{right} of the {len(expected)} entries are right"
 
 
 def _difference_lines(exercise: Exercise, case: Case, got: Any, expected: Any) -> tuple[str, ...]:
@@ -447,13 +457,26 @@ def _has_hole(value: Any) -> bool:
     return value is ... or any(_has_hole(part) for part in parts)
 
 
+_NOTHING = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE"}
+"""What the body of a function is compiled to that does nothing."""
+
+
+def _is_untouched(mine: Any) -> bool:
+    """True for a function without a body, as the notebook gives it."""
+    code = getattr(mine, "__code__", None)
+    return code is not None and {step.opname for step in dis.get_instructions(code)} <= _NOTHING
+
+
 def _returned_none(outcome: Outcome) -> bool:
     return outcome.error is None and outcome.value is None
 
 
-def _not_attempted(exercise: Exercise, returned_none: bool = False) -> CheckResult:
+def _not_attempted(exercise: Exercise, mine: Any, returned_none: bool = False) -> CheckResult:
     lines = [f"not attempted yet (about {_count(exercise.minutes, 'minute')})."]
-    if returned_none:
+    holes = [name for name, part in mine.items() if _has_hole(part)] if isinstance(mine, Mapping) else []
+    if 0 < len(holes) < len(mine):
+        lines = [f"still to be filled in: {', '.join(map(describe, holes))}."]
+    if returned_none and not _is_untouched(mine):
         lines.append("It returns None. If you have written it: is the `return` missing?")
     return CheckResult(exercise, "not attempted", tuple(lines))
 
@@ -516,6 +539,11 @@ def _signature(exercise: Exercise) -> str:
         p.name if p.default is p.empty else f"{p.name}={describe(p.default)}" for p in parameters
     )
     return f"{getattr(exercise.reference, '__name__', 'it')}({named})"
+
+
+def _marked_up(text: str) -> str:
+    """A line of text as HTML; what stands in backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))
 
 
 def _count(number: int, what: str) -> str:

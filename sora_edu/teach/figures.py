@@ -340,7 +340,7 @@ _MAP = (
     _Box("08", "Masked training", "learn from parts", 69.5, 17.5, 29.5, 9),
     _Box("12", "Prompts", "words become vectors", 2, 42, 27, 10),
     _Box("11", "Many tasks", "given frames, masks", 2, 15, 27, 10),
-    _Box("09", "Video tokens", "time, 4 times shorter", 109, 42, 27, 10),
+    _Box("09", "Video tokens", "one latent, four frames", 109, 42, 27, 10),
     _Box("06", "Latents", "decoded into pixels", 109, 29, 27, 10),
     _Box("13", "Scaling up", "what more computing buys", 2, 2, 66, 8),
     _Box("14", "Full size", "the same code, real weights, limits", 70, 2, 66, 8),

@@ -75,6 +75,7 @@ def _label_column(
             va="center",
             fontsize=14,
             color=PALETTE["ink"],
+            zorder=2,  # a line may pass behind another group's points
             arrowprops={
                 "arrowstyle": "-",
                 "color": PALETTE[colour],

@@ -9,7 +9,9 @@ import html
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +104,9 @@ class ProgressTable:
     def summary(self) -> str:
         """One line that counts what has passed."""
         passed = sum(record.passed for *_, record in self.rows)
-        left = sum(minutes for _, _, _, minutes, record in self.rows if not record.passed)
-        return f"{passed} of {len(self.rows)} exercises passed; the others take about {left} minutes."
+        left = _minutes_left(self.rows)
+        after = f"; the others take about {left} minutes." if left else "."
+        return f"{passed} of {len(self.rows)} exercises passed{after}"
 
     def __repr__(self) -> str:
         lines, shown = [], None
@@ -115,13 +118,38 @@ class ProgressTable:
         return "\n".join([*lines, self.summary, *([self.note] if self.note else [])])
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in ("Chapter", "Exercise", "Title", "Minutes", "State"))
-        cells = [(*texts, _state(record)) for *texts, record in self.rows]
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in cells
-        )
+        """One fold a chapter; those in which something has been tried are open."""
+        chapters = groupby(self.rows, key=lambda row: row[0])
+        folds = "".join(_fold(chapter, list(rows)) for chapter, rows in chapters)
         foot = html.escape(self.summary) + (f"<br>{html.escape(self.note)}" if self.note else "")
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{foot}</p>"
+        return f"{folds}<p>{foot}</p>"
+
+
+_Row = tuple[str, str, str, int, Record]
+
+
+def _fold(chapter: str, rows: list[_Row]) -> str:
+    """A chapter's line and, folded away beneath it, its exercises."""
+
+    def line(cells: tuple, tag: str) -> str:
+        return "<tr>" + "".join(f'<{tag} style="text-align: left">{cell}</{tag}>' for cell in cells) + "</tr>"
+
+    cells = [
+        (f"<code>{html.escape(name)}</code>", html.escape(title), f"{minutes} min", _state(record))
+        for _, name, title, minutes, record in rows
+    ]
+    body = "".join(line(row, "td") for row in cells)
+    passed, left = sum(record.passed for *_, record in rows), _minutes_left(rows)
+    number, _, name = chapter.partition("_")
+    title = f"<b>{html.escape(number)}</b> {html.escape(name.replace('_', ' '))}"
+    count = f"{passed} of {len(rows)} passed" + (f", about {left} minutes left" if left else "")
+    tried = any(record != Record() for *_, record in rows)
+    table = f"<table>{line(('exercise', 'title', 'time', 'state'), 'th')}{body}</table>"
+    return f"<details{' open' if tried else ''}><summary>{title}: {count}</summary>{table}</details>"
+
+
+def _minutes_left(rows: Sequence[_Row]) -> int:
+    return sum(minutes for _, _, _, minutes, record in rows if not record.passed)
 
 
 def _state(record: Record) -> str:

@@ -13,7 +13,8 @@ A quiz is a list of questions. One choice is right; every wrong choice names the
 import html
 import json
 import re
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from IPython.display import display
@@ -45,7 +46,7 @@ class Question:
     question: str
     """The question, in plain text; `code` may stand in backticks."""
     choices: tuple[Choice, ...]
-    """Two or more choices in the order in which they are shown."""
+    """Two or more choices."""
 
 
 def quiz(chapter: str) -> None:
@@ -68,7 +69,7 @@ def quiz(chapter: str) -> None:
 
 
 def load_quiz(path: Path) -> tuple[Question, ...]:
-    """Read a quiz file and check it.
+    """Read a quiz file, check it, and mix the choices, so that their order in the file says nothing.
 
     Raises:
         ValueError: with the file, the question and what would do.
@@ -79,7 +80,17 @@ def load_quiz(path: Path) -> tuple[Question, ...]:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(raw, list) or not raw:
         raise ValueError(f"{path} must hold a list of at least one question")
-    return tuple(_question(entry, f"{Path(path).name}, question {i}") for i, entry in enumerate(raw, 1))
+    questions = [_question(entry, f"{Path(path).name}, question {i}") for i, entry in enumerate(raw, 1)]
+    return tuple(map(_mixed, questions))
+
+
+def _mixed(question: Question) -> Question:
+    """The question with its choices in an order that looks like chance and is the same every time."""
+
+    def lot(choice: Choice) -> int:
+        return zlib.crc32(f"{choice.text} {question.question}".encode())
+
+    return replace(question, choices=tuple(sorted(question.choices, key=lot)))
 
 
 def _question(entry, where: str) -> Question:
@@ -132,7 +143,7 @@ def as_html(questions: tuple[Question, ...]) -> str:
     for number, question in enumerate(questions, 1):
         parts.append(f"<p><b>Question {number}.</b> {_inline(question.question)}</p>")
         for letter, choice in zip("ABCDEFGHIJ", question.choices, strict=False):
-            verdict = "Right." if choice.right else "Not quite."
+            verdict = "✓" if choice.right else "✗ Not quite."
             parts.append(
                 f"<details><summary>{letter}. {_inline(choice.text)}</summary>"
                 f"<blockquote><b>{verdict}</b> {_inline(choice.answer)}</blockquote></details>"
@@ -194,7 +205,7 @@ function render({ model, el }) {
       if (!picked) { reply.textContent = "Choose an answer first."; return; }
       const choice = question.choices[+picked.value];
       reply.className = choice.right ? "reply right" : "reply wrong";
-      reply.innerHTML = `<b>${choice.right ? "\\u2713 Right." : "\\u2717 Not quite."}</b> ${choice.answer}`;
+      reply.innerHTML = `<b>${choice.right ? "\\u2713" : "\\u2717 Not quite."}</b> ${choice.answer}`;
       model.set("chosen", model.get("chosen").map((old, i) => (i === q ? [...old, +picked.value] : old)));
       model.save_changes();
       tell();

@@ -71,7 +71,10 @@ class ClipMaker:
         self.prompt.observe(lambda _: self.make(), "value")
         self.suggestion.on_click(lambda _: self._take_suggestion())
         row = ipywidgets.HBox([self.button, self.bar])
-        form = ipywidgets.VBox([*self._controls, row, self.message, self.suggestion])
+        form = ipywidgets.VBox(
+            [*self._controls, row, self.message, self.suggestion],
+            layout={"width": "38em", "margin": "0 1em 0 0"},  # long messages wrap beside the picture
+        )
         # Beside each other where there is room, so that the clip is in sight while the sliders move.
         self.box = ipywidgets.HBox([form, self.picture], layout={"flex_flow": "row wrap"})
 
@@ -92,7 +95,7 @@ class ClipMaker:
             self._say(str(error))
         else:
             self._show(clip)
-            self._say(f"{clip!r}, made in {time.perf_counter() - start:.1f} s")
+            self._say(f"“{clip.prompt}”, seed {clip.seed}, made in {time.perf_counter() - start:.1f} s")
         finally:
             self.button.disabled, self.bar.layout.visibility = False, "hidden"
 

@@ -83,7 +83,11 @@ def test_matrices_are_shown_in_columns():
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (torch.tensor([[1.0, -0.0], [math.pi, 1e-9]]), "[[1, 0], [3.1416, 1e-09]]"),
+        (torch.tensor([[1.0, -0.0], [math.pi, 1e-5]]), "[[1, 0], [3.1416, 1e-05]]"),
+        (torch.tensor([1.0, math.pi / 2]).cos(), "[0.5403, 0]"),  # rounding leaves -4.4e-08
+        (torch.tensor([1e-9, -2e-9]), "[1e-09, -2e-09]"),
+        (torch.tensor([math.inf, math.nan, 1.0]), "[inf, nan, 1]"),
+        ({"colour": True, "share": 0.5}, "{'colour': True, 'share': 0.5}"),
         (torch.tensor([True, False]), "[True, False]"),
         (torch.zeros(3, 7), "a real tensor of shape (3, 7)"),
         (np.zeros(17, dtype=int), "a whole-number array of shape (17,)"),

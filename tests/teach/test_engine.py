@@ -105,6 +105,15 @@ COUNT = replace(
 )
 
 
+PARTS = replace(
+    COUNT,
+    id="toy.parts",
+    reference=lambda: {"frames": 17, "height": 64, "width": 64},
+    oracle=lambda: {"frames": 17, "height": 64, "width": 64},
+    misconceptions=(),
+)
+
+
 def stub(x, axis=-1):
     raise NotImplementedError("write me")
 
@@ -126,9 +135,18 @@ def test_a_stub_is_not_attempted(mine):
 
 
 def test_a_forgotten_return_is_asked_after():
+    def forgotten(x, axis=-1):
+        x - x.mean(axis, keepdim=True)
+
+    def untouched(x, axis=-1):
+        """Subtracts the mean."""
+        ...
+
     said = "is the `return` missing?"
-    assert said in repr(judge(CENTRED, lambda x, axis=-1: None))
-    assert said not in repr(judge(CENTRED, stub)) and said not in repr(judge(CENTRED, None))
+    assert said in repr(judge(CENTRED, forgotten))
+    assert "is the <code>return</code> missing?" in judge(CENTRED, forgotten)._repr_html_()
+    for nothing in (stub, untouched, lambda x, axis=-1: None, None):
+        assert said not in repr(judge(CENTRED, nothing))
 
 
 def test_a_stub_class_is_not_attempted():
@@ -142,6 +160,15 @@ def test_a_stub_class_is_not_attempted():
     assert judge(GATED, Mine).stage == "not attempted"
     for mine in (None, ..., {"a": 1, "b": ...}, (1, [2, ...])):
         assert judge(COUNT, mine).stage == "not attempted"
+
+
+def test_a_dictionary_says_what_is_missing_and_how_much_is_right():
+    half = judge(PARTS, {"frames": 17, "height": ..., "width": 64})
+    assert half.stage == "not attempted" and "still to be filled in: 'height'" in repr(half)
+    assert "about 3 minutes" in repr(judge(PARTS, dict.fromkeys(("frames", "height", "width"), ...)))
+    wrong = judge(PARTS, {"frames": 17, "height": 32, "width": 64})
+    assert "2 of the 3 entries are right" in repr(wrong) and "64" not in repr(wrong)
+    assert "'height': 64" in solution(PARTS).plain
 
 
 def test_an_error_that_torch_calls_not_implemented_is_an_exception():

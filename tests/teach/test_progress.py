@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -109,6 +110,12 @@ def test_the_table_shows_every_exercise_and_what_became_of_it():
     left = sum(exercise.minutes for exercise in others)
     assert f"1 of {len(exercises)} exercises passed; the others take about {left} minutes." in repr(table)
     assert all(exercise.id in table._repr_html_() for exercise in exercises)
+    folds = re.findall(r"<details( open)?><summary><b>(\d\d)</b>", table._repr_html_())
+    assert sorted({exercise.chapter[:2] for exercise in exercises}) == [number for _, number in folds]
+    assert [number for is_open, number in folds if is_open] == [first.chapter[:2]]
+    for exercise in others:
+        remember(exercise.id, passed=True)
+    assert repr(progress()).endswith(f"{len(exercises)} of {len(exercises)} exercises passed.")
 
 
 def test_the_state_folder_follows_the_system(monkeypatch, tmp_path):

@@ -34,8 +34,17 @@ def _write(tmp_path, content):
 def test_good_quiz_is_read(tmp_path):
     (question,) = load_quiz(_write(tmp_path, _good()))
     assert question.question == "How many?"
-    assert [choice.right for choice in question.choices] == [True, False]
-    assert question.choices[1].misconception == "overview.no-first-frame"
+    right, wrong = sorted(question.choices, key=lambda choice: not choice.right)
+    assert (right.right, wrong.right) == (True, False)
+    assert wrong.misconception == "overview.no-first-frame"
+
+
+def test_the_place_of_the_right_choice_gives_nothing_away(tmp_path):
+    entries = [{**_good()[0], "question": f"Question number {number}?"} for number in range(60)]
+    questions = load_quiz(_write(tmp_path, entries))
+    first = sum(question.choices[0].right for question in questions)
+    assert 15 <= first <= 45  # in the file the right choice always comes first
+    assert load_quiz(_write(tmp_path, entries)) == questions
 
 
 def _change(*path, value=None, drop=False):
@@ -118,7 +127,7 @@ def test_quiz_shows_html_where_no_kernel_runs(monkeypatch, tmp_path):
 
 def test_widget_carries_the_questions_without_the_misconception_ids(tmp_path):
     widget = quiz_module._widget(load_quiz(_write(tmp_path, _good())))
-    assert [c["right"] for c in widget.questions[0]["choices"]] == [True, False]
+    assert sorted(c["right"] for c in widget.questions[0]["choices"]) == [False, True]
     assert widget.chosen == [[]]
     assert "no-first-frame" not in json.dumps(widget.questions)
 

@@ -8,14 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sora_edu.positions import (
-    frequencies,
-    rotate,
-    shift_matrix,
-    sinusoidal,
-    sinusoidal_2d,
-    split_channels,
-)
+from sora_edu.positions import frequencies, rotate, shift_matrix, sinusoidal, split_channels
 from sora_edu.teach.exercise import Case, Exercise, Hints, Misconception, Property
 
 CHAPTER = "02_positional_encoding"
@@ -522,6 +515,12 @@ def _grid_cases(seed: int) -> list[Case]:
 def _grid_oracle(height: int, width: int, dim: int, base: float = 10000.0) -> Tensor:
     cells = torch.tensor([(y, x) for y in range(height) for x in range(width)])
     return torch.cat([_interleaved(_turns(cells[:, axis], dim // 2, base)) for axis in (0, 1)], dim=1)
+
+
+def sinusoidal_2d(height: int, width: int, dim: int, base: float | int = 10000.0) -> Tensor:
+    """Codes of all patches in raster order: the row's in the first half of the channels."""
+    rows, columns = sinusoidal(height, dim // 2, base), sinusoidal(width, dim // 2, base)
+    return torch.cat([rows.repeat_interleave(width, dim=0), columns.repeat(height, 1)], dim=1)
 
 
 def _axes(height, width, dim, base):
