@@ -39,9 +39,7 @@ def generate(options: argparse.Namespace) -> None:
 
     check_target(check_suffix(options.out))  # before any work is done
     check_scale(options.scale)
-    from sora_edu.sora import Sora
-
-    sora = Sora.from_pretrained(options.checkpoint)
+    sora = _load(options.checkpoint)
     with _Bar("generating", "step") as bar:
         clips = sora.generate(
             options.prompt,
@@ -60,6 +58,14 @@ def generate(options: argparse.Namespace) -> None:
         print(f"{clip.save(numbered if options.num > 1 else options.out, scale=options.scale)}: {clip!r}")
 
 
+def _load(checkpoint: str):
+    """The checkpoint's model, on the fastest device."""
+    from sora_edu.precision import best_device
+    from sora_edu.sora import Sora
+
+    return Sora.from_pretrained(checkpoint).to(best_device())
+
+
 def evaluate(options: argparse.Namespace) -> None:
     """Measures a checkpoint and prints a table."""
     from sora_edu.files import check_target
@@ -67,10 +73,9 @@ def evaluate(options: argparse.Namespace) -> None:
     if options.json is not None:
         check_target(options.json)
     from sora_edu import evaluate as evaluation
-    from sora_edu.sora import Sora
 
     splits = options.splits or evaluation.world.SPLITS
-    sora = Sora.from_pretrained(options.checkpoint)
+    sora = _load(options.checkpoint)
     with _Bar("evaluating", "clip", evaluation.work(options.n, splits)) as bar:
         report = evaluation.evaluate(
             sora,

@@ -201,10 +201,11 @@ class CausalVideoAutoencoder(nn.Module):
         _check_size(video)
         raw = self.encoder(fold_frames(video))
         noise = torch.randn(raw.shape, generator=generator, dtype=torch.float32)
-        return unfold_frames(self.decoder(raw + self.config.noise * noise.to(raw.dtype))), raw
+        return unfold_frames(self.decoder(raw + self.config.noise * noise.to(raw))), raw
 
     def set_statistics(self, latents: Float[Tensor, "b c t h8 w8"]) -> None:
         """Makes `encode` give zero mean and unit variance per channel on `latents`, as encoded before."""
+        latents = latents.to(self.mean)
         mean = latents.mean((0, 2, 3, 4)) * self.std + self.mean
         self.std.mul_(latents.std((0, 2, 3, 4)))
         self.mean.copy_(mean)

@@ -1,4 +1,4 @@
-"""Which number format to compute in: bfloat16 where this machine is really faster with it, else float32."""
+"""Where to compute, and in which number format: bfloat16 where it is really faster, else float32."""
 
 import os
 import time
@@ -9,6 +9,12 @@ import torch
 
 VARIABLE = "SORA_EDU_DTYPE"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+CPU = torch.device("cpu")
+
+
+def best_device() -> torch.device:
+    """An NVIDIA GPU if torch can use one, else the processor."""
+    return torch.device("cuda") if torch.cuda.is_available() else CPU
 
 
 def _best_seconds(dtype: torch.dtype, size: int = 512, repeats: int = 5) -> float:
@@ -28,13 +34,16 @@ def _probe() -> torch.dtype:
     return torch.bfloat16 if clearly_faster else torch.float32
 
 
-def working_dtype() -> torch.dtype:
+def working_dtype(device: torch.device = CPU) -> torch.dtype:
     """The faster of bfloat16 and float32 on this machine, or what SORA_EDU_DTYPE asks for.
 
-    Many laptops have no bfloat16 units and are slower with it, so it is measured. Raises ValueError when
-    the variable is set to anything but float32 or bfloat16.
+    Many laptops have no bfloat16 units and are slower with it, so on a processor it is measured; a GPU that
+    has them is always faster with them. Raises ValueError when the variable is set to anything but float32
+    or bfloat16.
     """
     wanted = os.environ.get(VARIABLE)
+    if wanted is None and device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     if wanted is None:
         return _probe()
     if wanted not in DTYPES:
@@ -42,7 +51,7 @@ def working_dtype() -> torch.dtype:
     return DTYPES[wanted]
 
 
-def autocast(dtype: torch.dtype | None = None) -> AbstractContextManager:
-    """A context in which matrix products run in `dtype` (by default `working_dtype()`)."""
-    dtype = dtype or working_dtype()
-    return torch.autocast("cpu", dtype, enabled=dtype != torch.float32)
+def autocast(dtype: torch.dtype | None = None, device: torch.device = CPU) -> AbstractContextManager:
+    """A context in which matrix products on `device` run in `dtype` (by default `working_dtype(device)`)."""
+    dtype = dtype or working_dtype(device)
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)

@@ -240,7 +240,7 @@ class Sora(nn.Module):
 
     def _run(self, x, t, y, y_mask) -> Float[Tensor, "b c t h w"]:
         """One forward pass of the DiT in the faster number format; the sampler goes on in float32."""
-        with autocast():
+        with autocast(device=x.device):
             return self.dit(x, t, y, y_mask).float()
 
     # ---- Checks ------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sora_edu import precision
-from sora_edu.precision import VARIABLE, autocast, working_dtype
+from sora_edu.precision import VARIABLE, autocast, best_device, working_dtype
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +55,22 @@ def test_an_unknown_format_is_explained(monkeypatch):
     monkeypatch.setenv(VARIABLE, "float16")
     with pytest.raises(ValueError, match="SORA_EDU_DTYPE='float16' is unknown; use one of: float32, b"):
         working_dtype()
+
+
+@pytest.mark.parametrize(("has_units", "wanted"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_on_a_gpu_its_units_decide(monkeypatch, has_units, wanted):
+    measured = pretend(monkeypatch, 3.0)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_units)
+    assert working_dtype(torch.device("cuda")) == wanted
+    monkeypatch.setenv(VARIABLE, "float32")
+    assert working_dtype(torch.device("cuda")) == torch.float32
+    assert not measured
+
+
+@pytest.mark.parametrize(("present", "wanted"), [(True, "cuda"), (False, "cpu")])
+def test_the_best_device_is_a_gpu_where_there_is_one(monkeypatch, present, wanted):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: present)
+    assert best_device() == torch.device(wanted)
 
 
 def test_the_real_measurement_gives_one_of_both():

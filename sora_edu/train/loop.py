@@ -141,7 +141,7 @@ def read_tensors(path: Path, names: Sequence[str]) -> dict:
     """What `write_tensors` wrote, a dictionary with these names. Raises ValueError if the file is damaged."""
     content = path.read_bytes()
     try:
-        kept = torch.load(io.BytesIO(content), weights_only=True)
+        kept = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can fail in any way
         raise ValueError(f"{path} is damaged ({type(error).__name__}); delete it to start afresh") from error
     missing = [name for name in names if not isinstance(kept, dict) or name not in kept]
@@ -160,7 +160,8 @@ class Run:
         self.step, self.seconds = 0, 0.0
         self.curve: list[tuple[int, float, float]] = []
         self.recent: list[float] = []  # losses since the curve's last point
-        self.dtype = working_dtype()  # of the products; a run that goes on keeps its own
+        self.device = next(model.parameters()).device
+        self.dtype = working_dtype(self.device)  # of the products; a run that goes on keeps its own
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def resume(self) -> bool:
@@ -240,7 +241,7 @@ class Run:
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = group["peak_lr"] * factor
-        with autocast(self.dtype):
+        with autocast(self.dtype, self.device):
             loss = loss_at(step_generator(self.config.seed, self.step))
         value = loss.item()
         self._check_finite("loss", value)

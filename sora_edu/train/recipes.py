@@ -9,6 +9,7 @@ where it was.
 import copy
 import hashlib
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -23,7 +24,7 @@ from sora_edu.autoencoder import AutoencoderConfig, CausalVideoAutoencoder, reco
 from sora_edu.data import world
 from sora_edu.data.captions import VOCABULARY
 from sora_edu.diffusion import add_noise, logit_normal_times, velocity
-from sora_edu.precision import autocast
+from sora_edu.precision import CPU, autocast, best_device
 from sora_edu.sora import Sora, SoraConfig
 from sora_edu.text import INITIAL_LOG_TEMPERATURE, TextConfig, TextEncoder, contrastive_loss
 from sora_edu.train.loop import LoopConfig, Run, read_tensors, write_tensors
@@ -83,11 +84,12 @@ def grey_out(
 
 def _learn_to_reconstruct(model: CausalVideoAutoencoder, out: Path, loop: LoopConfig, title: str):
     """Runs a loop on clips of 17 frames of 64x64, rendered as it goes, and gives the averaged model."""
-    run = Run(model, loop, out)
+    run = Run(model.to(best_device()), loop, out)
     run.resume()
 
     def loss_at(generator):
         video = grey_out(world.render_batch(draw_scenes(generator, BATCH["autoencoder"])), generator)
+        video = video.to(run.device)
         reconstruction, means = model.reconstruct_noisy(video, generator)
         # The posterior's width is fixed, so of its KL divergence only the squared mean is left.
         return reconstruction_loss(reconstruction, video) + 1e-3 * means.float().square().mean()
@@ -123,8 +125,8 @@ def encode_scenes(
     scenes, latents = iter(scenes), []
     for start in tqdm(range(0, n, 16), desc=f"encoding {title}", unit_scale=16, unit="clip", mininterval=2):
         video = world.render_batch(list(islice(scenes, min(16, n - start))))
-        with autocast():
-            latents.append(model.encode(video).float())
+        with autocast(device=model.mean.device):
+            latents.append(model.encode(video.to(model.mean.device)).float().cpu())
     return torch.cat(latents)
 
 
@@ -145,14 +147,14 @@ class TwoWordings(nn.Module):
 
 def embed(text: TextEncoder, prompts: list[str]):
     """Token vectors and mask, padded no further than the longest prompt of the batch."""
-    ids, mask = text.tokenizer.encode(prompts, length=None)
+    ids, mask = (x.to(text.positions.device) for x in text.tokenizer.encode(prompts, length=None))
     return text(ids, mask), mask
 
 
 def train_text(out: Path, loop: LoopConfig = TEXT_LOOP) -> TextEncoder:
     """Trains the text encoder to find, for each sentence, the other wording of its scene in the batch."""
     torch.manual_seed(loop.seed)
-    run = Run(TwoWordings(TINY.text), loop, out)
+    run = Run(TwoWordings(TINY.text).to(best_device()), loop, out)
     run.resume()
 
     def loss_at(generator):
@@ -179,8 +181,8 @@ class TextToVideo(nn.Module):
         self, latents: Float[Tensor, "b c t h w"], prompts: list[str], generator: torch.Generator
     ) -> Float[Tensor, ""]:
         """Mean squared error of the predicted velocity, at logit-normal times."""
-        t = logit_normal_times(len(latents), TIME_MEAN, generator=generator)
-        noise = torch.randn(latents.shape, generator=generator)
+        t = logit_normal_times(len(latents), TIME_MEAN, generator=generator).to(latents)
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
         y, y_mask = embed(self.text, prompts)
         predicted = self.dit(add_noise(latents, noise, t), t, y, y_mask)
         return (predicted.float() - velocity(latents, noise)).square().mean()
@@ -199,7 +201,7 @@ def _fingerprint(model: CausalVideoAutoencoder, scenes: list[world.Scene]) -> st
     """Of what latents follow from: the weights that encode, and the scenes."""
     digest = hashlib.sha256(repr(scenes).encode())
     for tensor in (*model.encoder.state_dict().values(), model.mean, model.std):
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -240,10 +242,10 @@ def train_dit(
     model = TextToVideo(TINY)
     for name, part in start.items():
         model.get_submodule(name).load_state_dict(part.state_dict())
-    run = Run(model, loop, out)
+    run = Run(model.to(best_device()), loop, out)
     run.resume()
     scenes = list(islice(world.training_scenes(1), clips))
-    latents = cached_latents(autoencoder, out / "latents", scenes)
+    latents = cached_latents(autoencoder.to(run.device), out / "latents", scenes)
     core = torch.tensor([index for index, scene in enumerate(scenes) if scene.is_core])
 
     def loss_at(generator):
@@ -251,10 +253,10 @@ def train_dit(
         from_core = core[torch.randint(len(core), (BATCH["dit"],), generator=generator)]
         chosen = torch.where(torch.rand(BATCH["dit"], generator=generator) < CORE_FIRST, from_core, anything)
         prompts = [training_prompt(scenes[i], generator) for i in chosen.tolist()]
-        return run.model.loss(latents[chosen].float(), prompts, generator)
+        return run.model.loss(latents[chosen].to(run.device).float(), prompts, generator)
 
     # At some eighty tokens the plain kernel's backward pass is faster on a CPU than the fused one's.
-    with sdpa_kernel(SDPBackend.MATH):
+    with sdpa_kernel(SDPBackend.MATH) if run.device == CPU else nullcontext():
         return run.train(loss_at, "video DiT")
 
 

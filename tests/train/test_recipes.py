@@ -207,6 +207,14 @@ def test_start_goes_on_from_a_checkpoint(tmp_path, trained, monkeypatch):
     assert_same_weights(moved.autoencoder, kept.autoencoder)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_gpu_trains_the_same_model(trained, tmp_path, monkeypatch):
+    """The draws are the processor's on every device, so that only rounding differs."""
+    _, sora, _ = trained
+    monkeypatch.setattr(recipes, "best_device", lambda: torch.device("cpu"))
+    assert_same_weights(sora, recipes.train_tiny(tmp_path), rtol=1e-2, atol=1e-3)
+
+
 # ---- Parts -----------------------------------------------------------------------------------------------
 
 
