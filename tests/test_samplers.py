@@ -1,13 +1,36 @@
-"""The sampler, on flows whose end is known: straight lines, and data N(0, 1)."""
+"""The samplers, where the end is known: straight lines, single pictures, and data N(0, 1)."""
 
 import itertools
 import math
 
+import jaxtyping
 import pytest
 import torch
 
-from sora_edu.diffusion import add_noise, clean_from_velocity, velocity
-from sora_edu.samplers import euler, time_grid
+from sora_edu.diffusion import (
+    TARGETS,
+    add_noise,
+    alpha_bars,
+    clean_from_velocity,
+    cosine_levels,
+    flow_levels,
+    linear_betas,
+    linear_levels,
+    make_target,
+    noise_from,
+    velocity,
+    zero_terminal_snr,
+)
+from sora_edu.samplers import (
+    ddim,
+    ddpm,
+    dpm_solver_pp_2m,
+    euler,
+    heun,
+    make_grid,
+    released_grid,
+    time_grid,
+)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 50])
@@ -81,3 +104,180 @@ def test_the_velocity_is_asked_once_a_step_with_a_time_for_each_sample(generator
     assert [step for step, _ in told] == [0, 1, 2]
     torch.testing.assert_close(told[0][1], noise - 1 / 3)
     assert torch.equal(told[-1][1], end) and torch.equal(noise, kept)
+
+
+# --- samplers by levels ----------------------------------------------------------------------------------
+
+BY_LEVELS = {"ddim": ddim, "dpm_solver_pp_2m": dpm_solver_pp_2m}
+
+
+def gaussian_guess(x, t):
+    """E[x_0 | x_t = x] when the data are N(0, 1), on the straight line."""
+    t = t[:, None]
+    return (1 - t) / ((1 - t) ** 2 + t**2) * x
+
+
+def gaussian_error(sampler, steps):
+    """From 1.3 at t = 0.99 to t = 0.01 in steps uniform in t: distance from the exact end."""
+    grid = make_grid(torch.linspace(0.99, 0.01, steps + 1, dtype=torch.float64))
+    end = sampler(gaussian_guess, torch.full((1, 1), 1.3, dtype=torch.float64), grid, "x0").item()
+    return abs(end - 1.3 * math.hypot(0.99, 0.01) / math.hypot(0.01, 0.99))
+
+
+TABLE = {
+    "ddim": {10: 0.153, 20: 0.0788, 40: 0.0400, 80: 0.0202},
+    "dpm_solver_pp_2m": {10: 0.0749, 20: 0.0147, 40: 0.00276, 80: 0.00054},
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_errors_on_gaussian_data_are_those_of_the_table(name):
+    for steps, error in TABLE[name].items():
+        assert gaussian_error(BY_LEVELS[name], steps) == pytest.approx(error, rel=0.01)
+
+
+def test_ddim_is_of_first_order_and_dpm_solver_of_second():
+    def order(name):
+        return math.log2(gaussian_error(BY_LEVELS[name], 320) / gaussian_error(BY_LEVELS[name], 640))
+
+    assert order("ddim") == pytest.approx(1, abs=0.05)
+    assert order("dpm_solver_pp_2m") >= 1.8
+    # In the table's range already:
+    assert math.log2(TABLE["dpm_solver_pp_2m"][10] / TABLE["dpm_solver_pp_2m"][80]) / 3 >= 1.8
+    assert math.log2(gaussian_error(dpm_solver_pp_2m, 10) / gaussian_error(dpm_solver_pp_2m, 80)) / 3 >= 1.8
+
+
+def test_heun_is_of_second_order():
+    """Not over the whole way: there the two halves mirror each other, and their errors cancel to third order."""
+
+    def error(steps):
+        times = torch.linspace(0.99, 0.3, steps + 1, dtype=torch.float64)
+        end = heun(gaussian_velocity, torch.full((1, 1), 1.3, dtype=torch.float64), times).item()
+        return abs(end - 1.3 * math.hypot(0.7, 0.3) / math.hypot(0.01, 0.99))
+
+    assert math.log2(error(80) / error(160)) == pytest.approx(2, abs=0.1)
+
+
+def test_on_the_straight_line_ddim_is_euler_and_dpm_solvers_first_step(generator):
+    x = torch.randn(3, 1, generator=generator).double()
+    times = torch.tensor([0.9, 0.6, 0.2], dtype=torch.float64)
+    by_levels = ddim(gaussian_guess, x, make_grid(times), "x0")
+    torch.testing.assert_close(by_levels, euler(gaussian_velocity, x, times))
+    torch.testing.assert_close(by_levels, ddim(gaussian_velocity, x, make_grid(times), "flow"))
+    t, s = 0.9, 0.6
+    x0 = gaussian_guess(x, torch.full((3,), t).double())
+    once = dpm_solver_pp_2m(gaussian_guess, x, make_grid(times[:2]), "x0")
+    torch.testing.assert_close(once, ((t - s) * x0 + s * x) / t)
+
+
+@pytest.mark.parametrize("levels", [flow_levels, cosine_levels, linear_levels])
+@pytest.mark.parametrize("sampler", [ddim, ddpm, dpm_solver_pp_2m])
+def test_a_known_picture_is_reached_from_any_noise(sampler, levels, generator):
+    """A network that always answers with one picture leads to it, whatever the schedule and the steps."""
+    picture = torch.randn(2, 3, generator=generator).double()
+    noise = torch.randn(2, 3, generator=generator).double()
+    for steps in (1, 2, 9):
+        end = sampler(lambda x, t: picture, noise, make_grid(steps, levels), "x0")
+        torch.testing.assert_close(end, picture)
+
+
+@pytest.mark.parametrize("levels", [cosine_levels, linear_levels, flow_levels])
+def test_all_targets_walk_the_same_way(levels, generator):
+    noise = torch.randn(4, 1, generator=generator).double()
+    grid = make_grid(torch.linspace(0.95, 0.05, 7, dtype=torch.float64), levels)
+
+    def network(target):
+        def predict(x, t):
+            alpha, sigma = levels(t)
+            x0 = torch.tanh(x)
+            return make_target(x0, noise_from(x, x0, alpha, sigma, "x0"), alpha, sigma, target)
+
+        return predict
+
+    for sampler in (ddim, dpm_solver_pp_2m):
+        ends = [sampler(network(target), noise, grid, target) for target in TARGETS]
+        for end in ends[1:]:
+            torch.testing.assert_close(end, ends[0])
+
+
+def test_ddpm_keeps_the_distribution_of_gaussian_data(generator):
+    """With the exact guess and many steps, 20,000 walks end with the data's mean and variance."""
+    noise = torch.randn(20000, 1, generator=generator, dtype=torch.float64)
+
+    def guess(x, t):  # data N(1, 0.25)
+        alpha, sigma = (level[:, None] for level in cosine_levels(t))
+        return 1 + 0.25 * alpha / (0.25 * alpha**2 + sigma**2) * (x - alpha)
+
+    end = ddpm(guess, noise, make_grid(200, cosine_levels), "x0", generator)
+    assert end.mean().item() == pytest.approx(1, abs=0.02)
+    assert end.var().item() == pytest.approx(0.25, rel=0.05)
+
+
+def test_ddpm_draws_from_its_generator_alone(generator):
+    noise = torch.randn(2, 3, generator=generator)
+    before = torch.get_rng_state()
+    first = ddpm(gaussian_guess, noise, make_grid(5), "x0", generator.manual_seed(1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first, ddpm(gaussian_guess, noise, make_grid(5), "x0", generator.manual_seed(1)))
+    assert not torch.equal(first, ddpm(gaussian_guess, noise, make_grid(5), "x0", generator))
+
+
+def test_released_grids_begin_at_the_last_level_and_end_clean():
+    bars = alpha_bars(linear_betas())
+    grid = released_grid(bars, 20)
+    assert (1000 * grid.times).round().long().tolist() == [*range(999, 0, -50), 0]
+    torch.testing.assert_close(grid.alpha[:2], torch.stack([bars[999], bars[949]]).sqrt())
+    assert grid.alpha[-1] == 1 and grid.sigma[-1] == 0
+    assert len(released_grid(bars, 1000).times) == 1001
+    assert released_grid(zero_terminal_snr(bars), 3).alpha[0] == 0
+
+
+def test_heun_asks_twice_a_step_and_never_at_clean_data(generator):
+    asked = []
+
+    def field(x, t):
+        asked.append(round(t[0].item(), 3))
+        return x
+
+    heun(field, torch.randn(2, 3, generator=generator), time_grid(2))
+    assert asked == [1, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sampler", [ddim, ddpm, dpm_solver_pp_2m])
+def test_samples_have_the_precision_of_their_noise(sampler, dtype, generator):
+    noise = torch.randn(2, 3, generator=generator, dtype=dtype)
+    seen = []
+
+    def network(x, t):
+        seen.append(t.dtype)
+        return x
+
+    assert sampler(network, noise, make_grid(4), "flow").dtype == dtype
+    assert set(seen) == {torch.float32}
+
+
+NOISE = torch.zeros(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: make_grid(0), "steps=0: at least one step"),
+        (lambda: make_grid(torch.tensor([0.2, 0.7])), "sigma must fall"),
+        (lambda: make_grid(torch.tensor([0.5])), "n at least 2"),
+        (lambda: make_grid(torch.tensor([1.2, 0.5])), "t runs from 0.5 to 1.2"),
+        (lambda: released_grid(alpha_bars(linear_betas(10)), 11), "steps=11: must be 1 to 10"),
+        (lambda: released_grid(alpha_bars(linear_betas(10)), 0), "steps=0: must be 1 to 10"),
+        (lambda: ddim(gaussian_guess, NOISE, make_grid(3), "noise"), "target='noise' is unknown"),
+        (lambda: ddim(gaussian_guess, NOISE, make_grid(3), "eps"), "alpha=0: pure noise"),
+        (lambda: dpm_solver_pp_2m(lambda x, t: x[:1], NOISE, make_grid(3), "x0"), "prediction of shape"),
+    ],
+)
+def test_bad_input_is_explained(call, message):
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with pytest.raises(ValueError, match=message):
+            call()
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
