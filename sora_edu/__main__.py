@@ -94,9 +94,13 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """Runs a recipe, or goes on with one that was stopped."""
+    from sora_edu.files import check_folder
+
+    if options.steps is not None and options.steps < 1:
+        raise ValueError(f"steps={options.steps} must be a whole number of at least 1")
+    folder = options.resume or check_folder(options.out or Path("runs") / options.recipe)
     from sora_edu.train import recipes
 
-    folder = options.resume or options.out or Path("runs") / options.recipe
     try:
         recipes.run(
             options.recipe, out=folder, resume=options.resume, steps=options.steps, start=options.start
@@ -138,8 +142,9 @@ class _Bar:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=PROGRAM, description="Tiny Sora on the command line.", epilog=EPILOG, allow_abbrev=False
-    )
+        prog=PROGRAM, description="Make clips from prompts, train the models, measure them.",
+        epilog=EPILOG, allow_abbrev=False,
+    )  # fmt: skip
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (_add_generate, _add_train, _add_evaluate):
         add(commands)
@@ -163,11 +168,17 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", metavar="NAME", default="tiny", help="a name that ships, or a folder (default: tiny)"
     )
-    parser.add_argument("--steps", type=int, metavar="N", help="Euler steps (default: the checkpoint's)")
     parser.add_argument(
-        "--guidance", type=float, metavar="S", help="guidance scale; 1 is none (default: the checkpoint's)"
+        "--steps", type=int, metavar="N", help="steps from noise to clip (default: the checkpoint's)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is random (default: 0)")
+    parser.add_argument(
+        "--guidance", type=float, metavar="S",
+        help="how far to lean towards the prompt: 1 is plain, 0 ignores it (default: the checkpoint's)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N",
+        help="picks the random numbers: same seed, same result (default: 0)",
+    )  # fmt: skip
 
 
 def _add_generate(commands) -> None:
@@ -178,15 +189,18 @@ def _add_generate(commands) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help='what is to be seen, such as "a red star bounces"')
     parser.add_argument(
         "--out", type=Path, default=Path("clip.mp4"), metavar="FILE",
-        help="where to: .mp4, .gif, or .png, animated (default: clip.mp4)",
+        help="where to: .mp4, .gif, or .png, animated; a file there is replaced (default: clip.mp4)",
     )  # fmt: skip
     parser.add_argument(
         "--num", type=int, default=1, metavar="N",
         help="how many clips, with seeds from --seed on, which are put into the files' names (default: 1)",
     )  # fmt: skip
-    parser.add_argument("--task", default="text_to_video", metavar="TASK", help="default: text_to_video")
+    parser.add_argument(
+        "--task", default="text_to_video", metavar="TASK",
+        help="what to do; an unknown name lists the tasks (default: text_to_video)",
+    )  # fmt: skip
     for name, value, text in (
-        ("frames", 17, "length, 1 + 4k; 8 frames are a second"),
+        ("frames", 17, "length: 1, 5, 9, ..., always 1 + 4k; 8 frames are a second"),
         ("height", 64, "in pixels, a multiple of 16"),
         ("width", 64, "in pixels, a multiple of 16"),
         ("scale", 4, "screen pixels for each pixel, each way"),
@@ -198,9 +212,12 @@ def _add_generate(commands) -> None:
 
 def _add_train(commands) -> None:
     parser = _add(
-        commands, "train", train, "Train a recipe; it can stop and go on.", "train tiny --out runs/tiny"
+        commands, "train", train,
+        "Train a model by a recipe. Ctrl-C stops it and says how to go on.", "train text --out runs/text",
+    )  # fmt: skip
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="autoencoder, text, or tiny: all stages in order, which takes hours"
     )
-    parser.add_argument("recipe", metavar="RECIPE", help="autoencoder, text, or tiny: all stages in order")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/RECIPE)")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in this folder")
     parser.add_argument(

@@ -44,6 +44,21 @@ def check_target(path: Path | str) -> Path:
     return path
 
 
+def check_folder(path: Path | str) -> Path:
+    """The path as a `Path`, if it is a folder to write in or one can be made there; makes nothing.
+
+    Raises:
+        WriteError: a file stands there or on the way, or the nearest folder may not be written to.
+    """
+    path = Path(path)
+    above = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    if not above.is_dir():
+        raise WriteError(f"cannot write into {path}: {above} is a file; name a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise WriteError(f"cannot write into {path}: {_ADVICE[errno.EACCES]}")
+    return path
+
+
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[BinaryIO]:
     """An open file that takes the place of `path`, in one step, when the block ends well.

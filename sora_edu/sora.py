@@ -301,9 +301,13 @@ def _checkpoint_folder(name: str | Path) -> Path:
     """A folder's path as it is; a plain name means one of the checkpoints that ship."""
     if isinstance(name, str) and name and "/" not in name and not Path(name).is_dir():
         try:
-            return data_root() / "checkpoints" / name
+            shipped = data_root() / "checkpoints"
         except FileNotFoundError as error:
             raise CheckpointError(name, str(error)) from error
+        if not (shipped / name).is_dir():
+            names = ", ".join(sorted(folder.name for folder in shipped.iterdir() if folder.is_dir()))
+            raise CheckpointError(name, f"there is no such checkpoint; what ships is: {names or 'none'}")
+        return shipped / name
     return Path(name)
 
 

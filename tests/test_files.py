@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from sora_edu.files import WriteError, check_target, replacing, write_whole
+from sora_edu.files import WriteError, check_folder, check_target, replacing, write_whole
 
 
 def test_writes_and_replaces(tmp_path):
@@ -99,3 +99,16 @@ def test_a_folder_without_permission(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)  # the superuser may write everywhere
     with pytest.raises(WriteError, match="may not write there"):
         check_target(tmp_path / "a.bin")
+
+
+def test_a_folder_to_write_in_need_not_exist_yet(tmp_path, monkeypatch):
+    assert check_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert check_folder(str(tmp_path)) == tmp_path
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("in the way")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(WriteError, match="file is a file; name a folder"):
+            check_folder(path)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(WriteError, match="you may not write there"):
+        check_folder(tmp_path / "a")
