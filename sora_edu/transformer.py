@@ -18,7 +18,6 @@ Sources: Vaswani et al. 2017 (Transformer); Xiong et al. 2020 (pre-norm); Radfor
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -90,7 +89,7 @@ class Block(nn.Module):
         heads: int,
         hidden: int | None = None,
         *,
-        norm: Literal["pre", "post"] = "pre",
+        norm: str = "pre",
         activation: str = "gelu",
         dropout: float | int = 0.0,
         cross: bool = False,
@@ -111,12 +110,12 @@ class Block(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "b n d"],
-        mask: Bool[Tensor, "#b #h #n m"] | None = None,
+        mask: Bool[Tensor, "..."] | None = None,
         context: Float[Tensor, "b l d"] | None = None,
-        context_mask: Bool[Tensor, "#b #h #n l"] | None = None,
+        context_mask: Bool[Tensor, "..."] | None = None,
         cache: KeyValueCache | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """`mask`: who may look at whom in x; `context`: what the encoder made of the source."""
+        """`mask` ("#b #h #n m"): who may look at whom; `context`: what the encoder made of the source."""
         if (self.cross is None) != (context is None):
             raise ValueError(
                 f"context is {'missing' if context is None else 'given'} and the block was built with "
@@ -149,7 +148,7 @@ class TransformerConfig:
     """Attention heads side by side in each layer."""
     hidden: int = 2048
     """Channels inside a feed-forward network."""
-    norm: Literal["pre", "post"] = "post"
+    norm: str = "post"
     """Where LayerNorm stands; the original has it after the sum."""
     activation: str = "relu"
     """What is between the two linear layers of a feed-forward network."""
@@ -306,7 +305,7 @@ class GPTConfig:
     """Blocks, one after another."""
     heads: int = 12
     """Attention heads side by side in each block."""
-    norm: Literal["pre", "post"] = "pre"
+    norm: str = "pre"
     """Where LayerNorm stands: "post" in GPT-1, "pre" from GPT-2 on."""
     activation: str = "gelu_tanh"
     """What is between the two linear layers of a feed-forward network."""
