@@ -678,7 +678,7 @@ CLAIMS_EXERCISE = Exercise(
     cases=lambda seed: [Case()],
     hints=Hints(
         "For each sentence: did the people who built Sora say it, or somebody who reads papers?",
-        "The ledger above: its second column says whose sentence it is.",
+        "Guess, then look the six up in the ledger below the exercise: it says whose sentence each one is.",
         "report -> disclosed; review or deck -> inferred; nobody -> unknown; against the report -> wrong",
     ),
     misconceptions=(
