@@ -148,7 +148,7 @@ def test_ddim_is_of_first_order_and_dpm_solver_of_second():
 
 
 def test_heun_is_of_second_order():
-    """Not over the whole way: there the two halves mirror each other, and their errors cancel to third order."""
+    """Not over the whole way: its two halves mirror each other, and their errors cancel to third order."""
 
     def error(steps):
         times = torch.linspace(0.99, 0.3, steps + 1, dtype=torch.float64)
