@@ -11,7 +11,6 @@ Source: Dosovitskiy et al. 2021 (ViT), section 3 and table 1.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -53,10 +52,12 @@ class ViTConfig:
     """Attention heads side by side in each block."""
     hidden: int = 3072
     """Channels inside a block's feed-forward network."""
-    positions: Literal["learned", "sinusoidal", "none"] = "learned"
-    """How a token knows its place. ViT learns a table."""
-    pool: Literal["class", "mean"] = "class"
-    """What the answer is read from: a class token, or the mean of all patches."""
+    positions: str = "learned"
+    """How a token knows its place: "learned" as in ViT, "sinusoidal" or "none"."""
+    position_spread: float = 0.02
+    """Standard deviation of learned positions at the start; a small model with few steps wants more."""
+    pool: str = "class"
+    """What the answer is read from: "class", a token of its own, or "mean", of all patches."""
     dropout: float | int = 0.0
     """Share of values that training sets to zero, on the tokens and on each layer's output."""
     eps: float = 1e-6
@@ -120,7 +121,9 @@ class ViT(nn.Module):
         self.config = c = config
         self.patch_embed = nn.Linear(c.patch**2 * c.channels, c.width)
         self.class_token = nn.Parameter(torch.zeros(c.width)) if c.pool == "class" else None
-        self.positions = LearnedPositions((c.tokens,), c.width) if c.positions == "learned" else None
+        self.positions = (
+            LearnedPositions((c.tokens,), c.width, c.position_spread) if c.positions == "learned" else None
+        )
         self.blocks = nn.ModuleList(
             Block(c.width, c.heads, c.hidden, dropout=c.dropout) for _ in range(c.depth)
         )
@@ -139,7 +142,8 @@ class ViT(nn.Module):
         c = self.config
         if x.ndim != 4 or tuple(x.shape[1:]) != (c.channels, *c.image):
             raise ValueError(
-                f"x has shape {tuple(x.shape)}; this model takes (b, {c.channels}, {c.image[0]}, {c.image[1]})"
+                f"x has shape {tuple(x.shape)}; this model takes "
+                f"(b, {c.channels}, {c.image[0]}, {c.image[1]})"
             )
         patches = self.patch_embed(patchify(x, c.patch))
         if self.class_token is None:
@@ -237,7 +241,7 @@ def attention_rollout(maps: Float[Tensor, "depth b heads n n"]) -> Float[Tensor,
 def vit_parameters(
     depth: int, width: int, hidden: int, patch: int, image: int, channels: int = 3, classes: int = 1000
 ) -> int:
-    """Parameters of a ViT with class token, learned positions and a head, for square pictures, in closed form.
+    """Parameters of a ViT for square pictures in closed form, with class token, learned positions and head.
 
     The number of heads does not appear: they share the width. Raises ValueError where `patch` does not
     divide `image`.
