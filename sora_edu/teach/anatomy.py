@@ -258,11 +258,24 @@ def _exercises(chapter: Chapter) -> Iterator[str]:
             before = "".join(earlier.source for earlier in cells[max(0, index - 2) : index])
             if "minute" not in before:
                 yield f"exercise {name}: the text before its stub does not say how many minutes it takes"
+    for cell in chapter.code:
+        if _hides_a_verdict(cell.source):
+            yield f"{_where(cell)}: a check that is not the cell's last line does not show its verdict"
     titles = {text for _, text in chapter.headings}
     for exercise in chapter.exercises:
         for slip in exercise.misconceptions:
             if slip.section not in titles:
                 yield f'exercise {exercise.id}, slip {slip.id}: there is no section "{slip.section}"'
+
+
+def _hides_a_verdict(source: str) -> bool:
+    """True if a cell checks an answer before its last statement, whose value alone a notebook shows."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:  # a magic command
+        return False
+    calls = [node.value for node in body[:-1] if isinstance(node, ast.Expr)]
+    return any(isinstance(call, ast.Call) and getattr(call.func, "id", "") == "check" for call in calls)
 
 
 def _quiz(chapter: Chapter) -> Iterator[str]:
