@@ -48,6 +48,7 @@ def arcs(ax: Axes, words: Sequence[str], weights: Sequence[float], asking: int, 
     """Draws a sentence, with arcs from one word to those that it looks at: the stronger, the thicker."""
     letters = np.array([len(word) + 1.6 for word in words])
     centres = np.cumsum(letters) - letters / 2
+    frame = {"boxstyle": "round", "facecolor": "white", "edgecolor": PALETTE[colour], "linewidth": 2}
     for place, (word, centre, weight) in enumerate(zip(words, centres, weights, strict=True)):
         strong = weight > 1.5 / len(words)
         ax.text(
@@ -59,6 +60,7 @@ def arcs(ax: Axes, words: Sequence[str], weights: Sequence[float], asking: int, 
             fontsize=17,
             color=PALETTE["ink"],
             fontweight="bold" if strong or place == asking else "normal",
+            bbox=frame if place == asking else None,
         )
         span = abs(centre - centres[asking])
         if place != asking and weight > 0.02:
@@ -70,16 +72,6 @@ def arcs(ax: Axes, words: Sequence[str], weights: Sequence[float], asking: int, 
             if weight > 0.1:
                 ax.text(centre, 1.2, f"{100 * weight:.0f} %", ha="center", fontsize=13, color=PALETTE["ink"],
                         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})  # fmt: skip
-    ax.add_patch(
-        Rectangle(
-            (centres[asking] - letters[asking] / 2 + 0.3, -5),
-            letters[asking] - 0.6,
-            5.8,
-            fill=False,
-            edgecolor=PALETTE[colour],
-            linewidth=2,
-        )
-    )
     longest = max(abs(centres - centres[asking]))
     ax.set(xlim=(0, letters.sum()), ylim=(-6, 6 + 0.35 * longest))
     ax.set_axis_off()
@@ -321,13 +313,13 @@ def filtered(
         above.set_title(f"{name}: error {(answer - clean).square().mean().sqrt():.3f}")
         below.bar(range(len(noisy)), weights[name][place], width=1.0, color=PALETTE["vermilion"])
         below.set(xlabel="place", ylabel="weight")
-    axes[0, 0].legend(loc="lower left", fontsize=12)
+    axes[0, 0].legend(loc="upper left")
     said = "; ".join(f"{name}: error {(a - clean).square().mean().sqrt():.3f}" for name, a in answers.items())
     show(
         fig,
         alt=(
             f"A noisy signal with steps under two filters. {said}. Below, the weights at place {place}, just"
-            " beside a step: those of the low pass spill over the step, those of attention stop at it."
+            " beside a step: those of the low pass spill over the step, those of attention nearly end at it."
         ),
     )
 
@@ -353,15 +345,23 @@ def cost(
     fig, axes = plt.subplots(1, 1 if seconds is None else 2, figsize=(9 if seconds is None else 13, 4.6))
     left, *right = np.atleast_1d(axes)
     left.plot(lengths, [macs(n) / 1e9 for n in lengths], "o-", color=PALETTE["blue"], label="all of it")
-    left.plot(lengths, [4 * n * width**2 / 1e9 for n in lengths], "--", color=PALETTE["ink"],
-              label="the projections")  # fmt: skip
-    left.axvline(2 * width, color=PALETTE["grey"], ls=":", lw=2)
-    left.text(2 * width * 1.08, left.get_ylim()[0] * 1.3, f"{2 * width} tokens", fontsize=13)
-    left.set(xlabel="tokens", ylabel="G MACs", title="counted", xscale="log", yscale="log")
+    left.plot(
+        lengths,
+        [4 * n * width**2 / 1e9 for n in lengths],
+        "--",
+        color=PALETTE["ink"],
+        label="the projections",
+    )
+    left.axvline(2 * width, color=PALETTE["grey"], ls=":", lw=2, label="the table costs as much")
+    left.set(ylabel="G MACs", title="counted")
     left.legend(loc="upper left")
     for ax in right:
-        ax.plot(lengths, [1000 * s for s in seconds], "o-", color=PALETTE["vermilion"], label="measured here")
-        ax.set(xlabel="tokens", ylabel="milliseconds", title="measured", xscale="log", yscale="log")
+        ax.plot(lengths, [1000 * s for s in seconds], "o-", color=PALETTE["vermilion"])
+        ax.set(ylabel="milliseconds", title="measured on this machine")
+    for ax in (left, *right):
+        ax.set(xlabel="tokens", xscale="log", yscale="log")
+        ax.set_xticks(lengths, [str(n) for n in lengths])
+        ax.minorticks_off()
     steps = [macs(b) / macs(a) for a, b in pairwise(lengths)]
     show(
         fig,
