@@ -25,7 +25,7 @@ def digit_rows(
     """Rows of pictures of digits, each with its name at the left.
 
     Args:
-        rows: name -> pictures; ink is dark.
+        rows: name -> pictures; ink is dark, and pixels are smoothed, so that the eye reads the whole.
         alt: what the rows show.
         above: a word above each column.
         size: of a picture, in inches.
@@ -42,7 +42,7 @@ def digit_rows(
     for row, (name, pictures) in zip(axes, rows.items(), strict=True):
         row[0].text(-0.2, 0.5, name, transform=row[0].transAxes, ha="right", va="center", fontsize=15)
         for ax, picture in zip(row, pictures, strict=False):
-            ax.imshow(picture[0], cmap="gray_r", vmin=-1.6, vmax=1.6)
+            ax.imshow(picture[0], cmap="gray_r", vmin=-1, vmax=1, interpolation="bilinear")
     for ax, text in zip(axes[0], above, strict=False):
         ax.set_title(text, fontsize=15)
     show(fig, alt=alt)
@@ -64,7 +64,7 @@ def out_of_noise(
     digit_rows(
         {f"noise {number + 1}": film for number, film in enumerate(films)},
         above=[f"t = {1 - step / steps:.1f}" for step in shown],
-        alt=f"{rows} rows of small pictures. On the left noise; towards the right, step by step, a digit comes "
+        alt=f"{rows} rows of small pictures. On the left noise; to the right, step by step, a digit comes "
         "out of each.",
         size=1.2,
     )
@@ -86,14 +86,14 @@ SCHEDULES: dict[str, tuple[Levels, str]] = {
 
 def schedules(picture: Float[Tensor, "1 8 8"], seed: int = 0) -> None:
     """One digit ruined by three schedules with the same noise, and the three in numbers."""
-    times = torch.linspace(0, 1, 9)
-    noise = torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(seed)).expand(9, 1, 8, 8)
-    same = picture.expand(9, 1, 8, 8)
+    times = torch.linspace(0, 1, 11)
+    noise = torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(seed)).expand(11, 1, 8, 8)
+    same = picture.expand(11, 1, 8, 8)
     digit_rows(
         {name: add_noise(same, noise, times, levels) for name, (levels, _) in SCHEDULES.items()},
-        above=[f"t = {t:.2f}".rstrip("0").rstrip(".") for t in times.tolist()],
+        above=[f"t = {t:.1f}" for t in times.tolist()],
         alt="One handwritten digit with more and more noise, in three rows: linear, cosine, flow. The linear "
-        "schedule has hidden it by t = 0.6, the other two a little later.",
+        "schedule has hidden it by t = 0.5, the other two a little later.",
     )  # fmt: skip
     fig, (left, right) = plt.subplots(1, 2, figsize=(12, 4))
     t = torch.linspace(0.001, 0.999, 400, dtype=torch.float64)
@@ -107,8 +107,8 @@ def schedules(picture: Float[Tensor, "1 8 8"], seed: int = 0) -> None:
     right.axhline(0, color=PALETTE["grey"], linewidth=1.5, linestyle=":")
     show(
         fig,
-        alt="Left: the data's share of the variance falls from 1 to 0, for the linear schedule soonest. Right:"
-        " the logarithm of signal to noise falls; linear crosses 0 near t = 0.26, cosine and flow at 0.5.",
+        alt="Left: the data's share of the variance falls from 1 to 0, for the linear one soonest. Right: "
+        "the logarithm of signal to noise falls; linear crosses 0 near t = 0.26, cosine and flow at 0.5.",
     )
 
 
@@ -137,6 +137,9 @@ def seeds_compared(reference: Mapping[str, Sequence[float]], floor: float, *, ti
         )
     ax.set(xscale="log", yticks=[-k for k in range(len(reference))], yticklabels=list(reference), title=title)
     ax.set(xlabel="energy distance from the real points (left is better)", ylim=(0.6 - len(reference), 0.5))
+    low, high = ax.get_xlim()
+    ticks = [tick for tick in (0.003, 0.01, 0.03, 0.1, 0.3, 1) if low < tick < high]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
     medians = ", ".join(f"{name} {np.median(values):.3f}" for name, values in reference.items())
     show(
@@ -150,7 +153,7 @@ def orders(errors: Mapping[str, Mapping[int, float]]) -> None:
     """Errors of samplers against their steps, both on logarithmic scales, with slopes 1 and 2."""
     fig, ax = plt.subplots(figsize=(9, 5))
     for (name, found), colour in zip(errors.items(), ("blue", "vermilion", "green"), strict=False):
-        ax.plot(list(found), list(found.values()), "o-", color=PALETTE[colour], label=name)
+        ax.plot(list(found), np.abs(list(found.values())), "o-", color=PALETTE[colour], label=name)
     steps = np.array(list(next(iter(errors.values()))), dtype=float)
     for power, style in ((1, ":"), (2, "--")):
         line = 0.25 * (steps / steps[0]) ** -power
@@ -160,7 +163,7 @@ def orders(errors: Mapping[str, Mapping[int, float]]) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     told = "; ".join(
-        f"{name}: " + ", ".join(f"{error:.3g} at {count}" for count, error in found.items())
+        f"{name}: " + ", ".join(f"{abs(error):.3g} at {count}" for count, error in found.items())
         for name, found in errors.items()
     )
     show(
@@ -178,6 +181,8 @@ def loss_curves(
         reference["steps"], runs.min(0), runs.max(0), color=PALETTE["grey"], alpha=0.45, linewidth=0,
         label=f"{len(runs)} reference runs",
     )  # fmt: skip
+    # The runs are so much alike that their band alone could not be seen.
+    ax.plot(reference["steps"], runs.mean(0), color=PALETTE["grey"], alpha=0.45, linewidth=10)
     ax.plot(*zip(*mine, strict=True), color=PALETTE["blue"], label="yours")
     ax.set(xlabel="training step", ylabel="loss", ylim=(0, None))
     ax.legend()
@@ -209,8 +214,8 @@ def guidance_explorer(sample: Callable[[float, int], Pictures]) -> None:
         digit_rows(
             {f"s = {scale:g}": sample(scale, 0) for scale in GUIDANCE},
             above=[str(digit) for digit in range(10)],
-            alt="Ten digits from the same noise with guidance 0, 1, 2, 4 and 8. At 0 they ignore their labels;"
-            " from 1 on they are readable; at 8 the strokes are hard and heavy.",
+            alt="Ten digits from the same noise with guidance 0, 1, 2, 4 and 8. At 0 labels are ignored; "
+            "from 1 on they are readable; at 8 the strokes are hard and heavy.",
         )
         return
     scale = ipywidgets.FloatSlider(1.0, min=0, max=8, step=0.25, description="guidance")

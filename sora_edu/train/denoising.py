@@ -30,7 +30,7 @@ from sora_edu.diffusion import (
     q_sample,
 )
 from sora_edu.files import write_whole
-from sora_edu.samplers import ddim, make_grid
+from sora_edu.samplers import Network, ddim, make_grid
 
 Draw = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
 """`draw(n, generator)`: n random examples and their labels."""
@@ -170,12 +170,16 @@ def denoising_loss(
     levels: Levels,
     batch: int = 256,
     draw_times: DrawTimes = uniform_times,
+    dropped: float = DROPPED,
 ) -> Callable[[torch.Generator], Tensor]:
-    """The loss of diffusion: noise examples to random times, ask the network, compare with `target`."""
+    """The loss of diffusion: noise examples to random times, ask the network, compare with `target`.
+
+    Labels are hidden for a share `dropped` of the examples; 1 trains a network without labels.
+    """
 
     def loss_of(generator: torch.Generator) -> Tensor:
         x0, y = draw(batch, generator)
-        y = y.masked_fill(torch.rand(batch, generator=generator) < DROPPED, network.null)
+        y = y.masked_fill(torch.rand(batch, generator=generator) < dropped, network.null)
         noise, t = torch.randn(x0.shape, generator=generator), draw_times(batch, generator)
         alpha, sigma = levels(t)
         x = mix(x0, noise, alpha, sigma)
@@ -218,7 +222,7 @@ def step_back_loss(
 
 @torch.no_grad()
 def walk_back(
-    network: nn.Module, noise: Float[Tensor, "b 2"], fresh: torch.Generator | None = None
+    network: Network, noise: Float[Tensor, "b 2"], fresh: torch.Generator | None = None
 ) -> Float[Tensor, "b 2"]:
     """Applies a network that undoes one step again and again, from pure noise.
 
@@ -235,9 +239,7 @@ def walk_back(
     return x
 
 
-def perfect_network(
-    known: Float[Tensor, "n ..."], levels: Levels = flow_levels
-) -> Callable[[Tensor, Tensor], Tensor]:
+def perfect_network(known: Float[Tensor, "n ..."], levels: Levels = flow_levels) -> Network:
     """The best guess of x_0 there is when the data are exactly the `known` ones, each as likely: no training.
 
     An average of all of them, each weighed by how likely it is to have become x: what a network that is
@@ -283,7 +285,7 @@ def read_digits(pictures: Float[Tensor, "b 1 8 8"]) -> Int[Tensor, " b"]:
     return torch.from_numpy(_reader().predict(pictures.flatten(1).numpy()))
 
 
-def spread(pictures: Float[Tensor, "b 1 8 8"], labels: Int[Tensor, " b"]) -> Float[Tensor, " {CLASSES}"]:
+def spread(pictures: Float[Tensor, "b 1 8 8"], labels: Int[Tensor, " b"]) -> Float[Tensor, " classes"]:
     """How much the pictures of each class differ: root of the summed variance of their pixels."""
     flat = pictures.flatten(1)
     return torch.stack([flat[labels == k].var(dim=0).sum().sqrt() for k in range(CLASSES)])
@@ -313,7 +315,7 @@ def plan_samples(seed: int, n: int = 1000) -> dict[str, Float[Tensor, "n 2"]]:
     losses = [
         step_back_loss(networks[0], same_noise=False),
         step_back_loss(networks[1], same_noise=True),
-        denoising_loss(networks[2], moons, "flow", flow_levels),
+        denoising_loss(networks[2], moons, "flow", flow_levels, dropped=1.0),
     ]
     chain, same, whole = (
         fit(network, loss, **MOONS, seed=seed)[0] for network, loss in zip(networks, losses, strict=True)
@@ -331,7 +333,8 @@ def plan_samples(seed: int, n: int = 1000) -> dict[str, Float[Tensor, "n 2"]]:
 def target_samples(target: str, seed: int, n: int = 1000) -> Float[Tensor, "{n} 2"]:
     """Trains a network to predict one target on moons and draws n points from it, in 50 DDIM steps."""
     network = make_denoiser(2, 2, seed=seed)
-    network, _ = fit(network, denoising_loss(network, moons, target, linear_levels), **MOONS, seed=seed)
+    loss = denoising_loss(network, moons, target, linear_levels, dropped=1.0)
+    network, _ = fit(network, loss, **MOONS, seed=seed)
     start = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed + 100))
     return ddim(network, start, make_grid(50, linear_levels), target)
 
