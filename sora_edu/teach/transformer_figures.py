@@ -22,7 +22,7 @@ KINDS = {
 
 def by_depth(sizes: Mapping[str, Sequence], gradients: Mapping[str, Sequence]) -> None:
     """Size of the stream and of the gradient after each layer, a list of runs for each kind of stack."""
-    fig, axes = plt.subplots(1, 2, figsize=(13, 4.8))
+    fig, axes = plt.subplots(1, 2, figsize=(15, 4.8))
     for ax, values, title in zip(
         axes, (sizes, gradients), ("size of the stream", "gradient that arrives"), strict=True
     ):
@@ -34,13 +34,13 @@ def by_depth(sizes: Mapping[str, Sequence], gradients: Mapping[str, Sequence]) -
             )
             ax.plot(runs.mean(0), color=PALETTE[colour], label=formula)
         ax.set(yscale="log", xlabel="layer", title=title)
-    axes[0].legend(loc="lower left")
+    axes[1].legend(loc="upper left", bbox_to_anchor=(1.0, 0.9))
     first = {name: float(np.mean([run[0] / run[-1] for run in runs])) for name, runs in gradients.items()}
     said = "; ".join(f"{KINDS[name][1]}: {share:.1e}" for name, share in first.items())
     show(
         fig,
         alt=(
-            "Two panels over the layers of a deep stack, on logarithmic axes, for four ways to stack. Left, the"
+            "Two panels over the layers of a deep stack, logarithmic, four ways to stack. Left, the"
             " size of the stream; right, the gradient. What arrives at the first layer, as a multiple of what"
             f" the last one gets: {said}."
         ),
@@ -76,13 +76,12 @@ def three_models() -> None:
     _stack(ax, 4, "Encoder", ["look at all", "think"], "English words", "one vector for each")
     _stack(ax, 48, "Decoder", ["look back", "ask the encoder", "think"], "Luma so far", "the next word")
     _stack(ax, 92, "GPT", ["look back", "think"], "text so far", "the next word")
-    _arrow(ax, (34, 44.5), (41, 44.5), arrowstyle="-", color="blue")
-    _arrow(ax, (41, 44.8), (41, 28), arrowstyle="-", color="blue")
-    _arrow(ax, (41, 28), (52.5, 28), color="blue")
+    ax.plot([32, 45, 45], [47.5, 47.5, 28], color=PALETTE["blue"], linewidth=2.5)
+    _arrow(ax, (45, 28), (52.5, 28), color="blue")
     show(
         fig,
         alt=(
-            "Three stacks of layers. Encoder: look at all, think. Decoder: look back, ask the encoder, think. "
+            "Encoder: look at all, think. Decoder: look back, ask the encoder, think. "
             "GPT: look back, think. An arrow leads from the encoder's output into the decoder's middle part."
         ),
     )
@@ -115,10 +114,10 @@ def _stack(ax: Axes, x: int, title: str, parts: Sequence[str], below: str, above
     _arrow(ax, (x + 17, bottom + height + 0.2), (x + 17, 45.3))
 
 
-def _arrow(ax: Axes, start, end, arrowstyle: str = "-|>", color: str = "ink") -> None:
+def _arrow(ax: Axes, start: tuple, end: tuple, color: str = "ink") -> None:
     ax.add_patch(
         FancyArrowPatch(
-            start, end, arrowstyle=arrowstyle, mutation_scale=22, linewidth=2.5, color=PALETTE[color],
+            start, end, arrowstyle="-|>", mutation_scale=22, linewidth=2.5, color=PALETTE[color],
             shrinkA=0, shrinkB=0, zorder=3,
         )
     )  # fmt: skip
@@ -179,10 +178,12 @@ def few_sentences(reference: Mapping[str, Sequence[float]]) -> None:
 
 
 def seconds_per_token(seconds: Mapping[str, Sequence[float]]) -> None:
-    """How long each new token takes, for each way of generating."""
+    """How long each new token takes, for each way of generating: medians over 15 tokens."""
     fig, ax = plt.subplots(figsize=(10, 4.4))
     for (name, values), colour in zip(seconds.items(), ("vermilion", "blue"), strict=False):
-        ax.plot(range(1, len(values) + 1), 1000 * np.array(values), color=PALETTE[colour], label=name)
+        groups = 1000 * np.array(values)[: len(values) // 15 * 15].reshape(-1, 15)
+        places = 15 * np.arange(len(groups)) + 8
+        ax.plot(places, np.median(groups, axis=1), "o-", color=PALETTE[colour], label=name)
     ax.set(xlabel="tokens so far", ylabel="milliseconds for one more")
     ax.set_ylim(bottom=0)
     ax.legend()
