@@ -352,7 +352,7 @@ def cost(
         color=PALETTE["ink"],
         label="the projections",
     )
-    left.axvline(2 * width, color=PALETTE["grey"], ls=":", lw=2, label="the table costs as much")
+    left.axvline(2 * width, color=PALETTE["grey"], ls=":", lw=2, label="n = 2d")
     left.set(ylabel="G MACs", title="counted")
     left.legend(loc="upper left")
     for ax in right:
