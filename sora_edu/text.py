@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from sora_edu.attention import SelfAttention
 from sora_edu.data.captions import PromptError, nearest, words
 from sora_edu.positions import sinusoidal
+from sora_edu.transformer import Block
 
 PAD, BEGIN, END = 0, 1, 2
 SPECIAL = ("<pad>", "<begin>", "<end>")
@@ -90,22 +90,6 @@ class Tokenizer:
         return [" ".join(self.tokens[i] for i in row if i >= len(SPECIAL)) for row in ids.tolist()]
 
 
-class Block(nn.Module):
-    """One pre-norm transformer block: tokens look at each other, then each is worked on alone."""
-
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width)
-        self.attention = SelfAttention(width, heads)
-        self.norm2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-
-    def forward(self, x: Float[Tensor, "b l d"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
-        """Every token attends to the tokens where `mask` is True."""
-        x = x + self.attention(self.norm1(x), mask[:, None, None, :])
-        return x + self.mlp(self.norm2(x))
-
-
 class TextEncoder(nn.Module):
     """A transformer encoder over words: bidirectional, pre-norm, with sinusoidal positions.
 
@@ -128,7 +112,7 @@ class TextEncoder(nn.Module):
             raise ValueError(f"ids has {ids.shape[1]} tokens in a row; at most {self.config.length} fit")
         x = self.embedding(ids) + self.positions[: ids.shape[1]]
         for block in self.blocks:
-            x = block(x, mask)
+            x = block(x, mask[:, None, None])
         return self.norm(x)
 
     def encode(self, prompts: Sequence[str]) -> tuple[Float[Tensor, "b l d"], Bool[Tensor, "b l"]]:
