@@ -83,11 +83,15 @@ def released_grid(alpha_bar: Float[Tensor, " k"], steps: int) -> Grid:
     `zero_terminal_snr` needs. Source: zero-SNR, section 3.3.
 
     Raises:
-        ValueError: steps not within 1 ... k, or alpha_bar outside [0, 1] (in alpha).
+        ValueError: steps not within 1 ... k, or alpha_bar outside [0, 1].
     """
     total = len(alpha_bar)
     if not 1 <= steps <= total:
         raise ValueError(f"steps={steps}: must be 1 to {total}, the steps that alpha_bar has")
+    if not ((alpha_bar >= 0) & (alpha_bar <= 1)).all():
+        raise ValueError(
+            f"alpha_bar runs from {alpha_bar.min():g} to {alpha_bar.max():g}; it is a share, in [0, 1]"
+        )
     places = torch.arange(steps, dtype=torch.float64)
     index = (total - total / steps * places).round().long() - 1
     share = torch.cat([alpha_bar[index], torch.ones_like(alpha_bar[:1])])

@@ -269,6 +269,7 @@ NOISE = torch.zeros(2, 3)
         (lambda: make_grid(torch.tensor([1.2, 0.5])), "t runs from 0.5 to 1.2"),
         (lambda: released_grid(alpha_bars(linear_betas(10)), 11), "steps=11: must be 1 to 10"),
         (lambda: released_grid(alpha_bars(linear_betas(10)), 0), "steps=0: must be 1 to 10"),
+        (lambda: released_grid(torch.tensor([0.9, 1.5]), 2), "alpha_bar runs from 0.9 to 1.5"),
         (lambda: ddim(gaussian_guess, NOISE, make_grid(3), "noise"), "target='noise' is unknown"),
         (lambda: ddim(gaussian_guess, NOISE, make_grid(3), "eps"), "alpha=0: pure noise"),
         (lambda: dpm_solver_pp_2m(lambda x, t: x[:1], NOISE, make_grid(3), "x0"), "prediction of shape"),
