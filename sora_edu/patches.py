@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def patchify(x: Float[Tensor, "b c h w"], patch: int) -> Float[Tensor, "b n d"]:
-    """Cuts pictures into squares of `patch` by `patch` pixels: n = h w / patch^2 tokens, d = patch^2 c numbers.
+    """Cuts pictures into squares of `patch` pixels a side: n = h w / patch^2 tokens of d = patch^2 c numbers.
 
     Raises ValueError where a side does not divide. Source: Dosovitskiy et al. 2021, section 3.1.
     """

@@ -411,7 +411,8 @@ EMBED = Exercise(
             section="A token that belongs to no patch",
             evidence=(
                 "labmlai/annotated_deep_learning_paper_implementations pull request 221 and"
-                " NVIDIA/Megatron-LM pull request 6260: positions were added before the class token was joined on."
+                " NVIDIA/Megatron-LM pull request 6260: positions were added before the class token was"
+                " joined on."
             ),
         ),
         Misconception(
