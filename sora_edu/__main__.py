@@ -96,18 +96,15 @@ def train(options: argparse.Namespace) -> None:
     """Runs a recipe, or goes on with one that was stopped."""
     from sora_edu.files import check_folder
 
-    if options.steps is not None and options.steps < 1:
-        raise ValueError(f"steps={options.steps} must be a whole number of at least 1")
     folder = options.resume or check_folder(options.out or Path("runs") / options.recipe)
     from sora_edu.train import recipes
 
+    choices = {name: getattr(options, name) for name in ("steps", "batch", "clips", "start")}
     try:
-        recipes.run(
-            options.recipe, out=folder, resume=options.resume, steps=options.steps, start=options.start
-        )
+        recipes.run(options.recipe, out=folder, resume=options.resume, **choices)
     except KeyboardInterrupt as stop:
         again = f"{PROGRAM} train {options.recipe} --resume {shlex.quote(str(folder))}"
-        for name, value in (("steps", options.steps), ("start", options.start)):
+        for name, value in choices.items():
             again += "" if value is None else f" --{name} {shlex.quote(str(value))}"
         raise KeyboardInterrupt(f"{str(stop) or 'Stopped.'}\nTo go on: {again}") from None
 
@@ -224,9 +221,12 @@ def _add_train(commands) -> None:
         "--start", type=Path, metavar="DIR",
         help="for tiny: a checkpoint to go on from, with fresh optimisers",
     )  # fmt: skip
-    parser.add_argument(
-        "--steps", type=int, metavar="N", help="steps of the last stage (default: the recipe's)"
-    )
+    for name, text in (
+        ("steps", "steps of the last stage"),
+        ("batch", "examples in each of them"),
+        ("clips", "for tiny: clips that are encoded beforehand, for the last stage to draw from"),
+    ):
+        parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{text} (default: the recipe's)")
 
 
 def _add_evaluate(commands) -> None:

@@ -36,6 +36,8 @@ class LoopConfig:
 
     steps: int
     """Optimiser steps in all."""
+    batch: int = 64
+    """Examples of a step, for the recipe to draw."""
     lr: float = 1e-3
     """Peak learning rate of AdamW."""
     muon_lr: float | None = None

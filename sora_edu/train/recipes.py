@@ -8,6 +8,7 @@ where it was.
 
 import copy
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -18,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from sora_edu.autoencoder import AutoencoderConfig, CausalVideoAutoencoder, reconstruction_loss
@@ -39,12 +41,16 @@ TINY = SoraConfig(
     guidance=3.0,
     shift=3.0,  # as in training, most steps go where a clip's content is settled
 )
-AUTOENCODER_LOOP = LoopConfig(steps=1500, lr=2e-3, muon_lr=0.02, warmup=30, decay_from=0.3, ema=0.995)
-DECODER_LOOP = LoopConfig(steps=700, lr=1e-3, muon_lr=0.01, warmup=30, decay_from=0.0, ema=0.995, seed=1)
-TEXT_LOOP = LoopConfig(steps=400, lr=1e-3, warmup=50, ema=0.99)
-DIT_LOOP = LoopConfig(steps=4800, lr=1e-3, warmup=100, decay_from=0.5)
-BATCH = {"autoencoder": 8, "text": 128, "dit": 64}
+AUTOENCODER_LOOP = LoopConfig(
+    steps=1500, batch=8, lr=2e-3, muon_lr=0.02, warmup=30, decay_from=0.3, ema=0.995
+)
+DECODER_LOOP = LoopConfig(
+    steps=700, batch=8, lr=1e-3, muon_lr=0.01, warmup=30, decay_from=0.0, ema=0.995, seed=1
+)
+TEXT_LOOP = LoopConfig(steps=400, batch=128, lr=1e-3, warmup=50, ema=0.99)
+DIT_LOOP = LoopConfig(steps=4800, batch=64, lr=1e-3, warmup=100, decay_from=0.5)
 CLIPS, CHUNK = 16384, 1024  # in the cache of latents, and in each of its files
+ENCODED_AT_ONCE = 16
 CORE_FIRST = 0.75  # share of a DiT batch from the core of the world alone; the rest is from all of it
 # All 5,120 latents of a clip speak for the same handful of choices, so what it shows is settled while it is
 # still nearly noise. A standard logit-normal would draw one time in twelve above 0.8; this one, two in three.
@@ -88,7 +94,7 @@ def _learn_to_reconstruct(model: CausalVideoAutoencoder, out: Path, loop: LoopCo
     run.resume()
 
     def loss_at(generator):
-        video = grey_out(world.render_batch(draw_scenes(generator, BATCH["autoencoder"])), generator)
+        video = grey_out(world.render_batch(draw_scenes(generator, loop.batch)), generator)
         video = video.to(run.device)
         reconstruction, means = model.reconstruct_noisy(video, generator)
         # The posterior's width is fixed, so of its KL divergence only the squared mean is left.
@@ -121,10 +127,13 @@ def train_decoder(
 def encode_scenes(
     model: CausalVideoAutoencoder, scenes: Iterable[world.Scene], n: int, title: str = "clips"
 ) -> Float[Tensor, "n c t h w"]:
-    """Renders and encodes the first `n` scenes."""
-    scenes, latents = iter(scenes), []
-    for start in tqdm(range(0, n, 16), desc=f"encoding {title}", unit_scale=16, unit="clip", mininterval=2):
-        video = world.render_batch(list(islice(scenes, min(16, n - start))))
+    """Renders and encodes the first `n` scenes; many are rendered by processes of their own."""
+    latents, workers = [], 0 if n < 256 else (os.cpu_count() or 1) - 1
+    videos = DataLoader(
+        list(islice(scenes, n)), ENCODED_AT_ONCE, num_workers=workers, collate_fn=world.render_batch
+    )
+    bar = tqdm(videos, f"encoding {title}", unit_scale=ENCODED_AT_ONCE, unit="clip", mininterval=2)
+    for video in bar:
         with autocast(device=model.mean.device):
             latents.append(model.encode(video.to(model.mean.device)).float().cpu())
     return torch.cat(latents)
@@ -158,7 +167,7 @@ def train_text(out: Path, loop: LoopConfig = TEXT_LOOP) -> TextEncoder:
     run.resume()
 
     def loss_at(generator):
-        scenes = draw_scenes(generator, BATCH["text"])
+        scenes = draw_scenes(generator, loop.batch)
         one, other = ([world.caption(s, draw_seed(generator), "all") for s in scenes] for _ in range(2))
         return contrastive_loss(run.model(one), run.model(other), run.model.log_temperature.clamp(max=4.6))
 
@@ -249,9 +258,9 @@ def train_dit(
     core = torch.tensor([index for index, scene in enumerate(scenes) if scene.is_core])
 
     def loss_at(generator):
-        anything = torch.randint(len(latents), (BATCH["dit"],), generator=generator)
-        from_core = core[torch.randint(len(core), (BATCH["dit"],), generator=generator)]
-        chosen = torch.where(torch.rand(BATCH["dit"], generator=generator) < CORE_FIRST, from_core, anything)
+        anything = torch.randint(len(latents), (loop.batch,), generator=generator)
+        from_core = core[torch.randint(len(core), (loop.batch,), generator=generator)]
+        chosen = torch.where(torch.rand(loop.batch, generator=generator) < CORE_FIRST, from_core, anything)
         prompts = [training_prompt(scenes[i], generator) for i in chosen.tolist()]
         return run.model.loss(latents[chosen].to(run.device).float(), prompts, generator)
 
@@ -310,19 +319,25 @@ def run(
     resume: Path | None = None,
     steps: int | None = None,
     start: Path | None = None,
+    clips: int | None = None,
+    batch: int | None = None,
 ) -> None:
     """Runs a recipe into a folder, `runs/NAME` by default, going on where it was if it was stopped there.
 
-    `resume` is another word for the folder of a stopped run; `steps` shortens the last stage; `start` is a
-    checkpoint to go on from, for `tiny`. Raises ValueError for what does not fit.
+    `resume` is another word for the folder of a stopped run; `steps` and `batch` change the last stage;
+    `start`, a checkpoint to go on from, and `clips`, the size of the cache of latents, are for `tiny`. Raises
+    ValueError for what does not fit.
     """
     if name not in RECIPES:
         raise ValueError(f"recipe {name!r} is unknown; use one of: {', '.join(RECIPES)}")
     if resume is not None and not Path(resume).is_dir():
         raise ValueError(f"resume={str(resume)!r} is no folder of a run; leave it out to start afresh")
-    if start is not None and name != "tiny":
-        raise ValueError(f"start is for the recipe tiny; {name} has nothing to go on from")
+    for key, value in (("steps", steps), ("clips", clips), ("batch", batch)):
+        if value is not None and value < 1:
+            raise ValueError(f"{key}={value} must be a whole number of at least 1")
+    extra = {key: value for key, value in (("start", start), ("clips", clips)) if value is not None}
+    if extra and name != "tiny":
+        raise ValueError(f"{' and '.join(extra)}: for the recipe tiny alone; leave it out for {name}")
+    counts = {key: value for key, value in (("steps", steps), ("batch", batch)) if value is not None}
     train, loop = RECIPES[name]
-    loop = loop if steps is None else replace(loop, steps=steps)
-    extra = {} if start is None else {"start": start}
-    train(Path(resume or out or Path("runs") / name), loop, **extra)
+    train(Path(resume or out or Path("runs") / name), replace(loop, **counts), **extra)

@@ -27,7 +27,13 @@ LITTLE = SoraConfig(
     VideoDiTConfig(channels=4, width=24, depth=1, heads=2, text_width=16, condition_width=16),
 )
 # A fresh DiT is silent; only in the third step do gradients get through it to the text encoder.
-SHORT = LoopConfig(steps=4, log_every=1)
+SHORT = LoopConfig(steps=4, batch=6, log_every=1)
+LOOPS = {
+    "autoencoder": dataclasses.replace(SHORT, batch=2),
+    "decoder": dataclasses.replace(SHORT, batch=2),
+    "text": dataclasses.replace(SHORT, batch=4),
+    "tiny": SHORT,
+}
 CLIPS = 18  # more than the sixteen that are encoded at once
 
 
@@ -36,13 +42,12 @@ def little(monkeypatch):
     """Every recipe as it is, but with a small model, few clips and four steps."""
     monkeypatch.setenv("SORA_EDU_DTYPE", "float32")
     monkeypatch.setattr(recipes, "TINY", LITTLE)
-    monkeypatch.setattr(recipes, "BATCH", {"autoencoder": 2, "text": 4, "dit": 6})
     monkeypatch.setattr(recipes, "STATISTICS", 17)
     monkeypatch.setattr(recipes, "train_tiny", partial(recipes.train_tiny, clips=CLIPS))
     known = {"autoencoder": recipes.train_autoencoder, "text": recipes.train_text, "tiny": recipes.train_tiny}
-    monkeypatch.setattr(recipes, "RECIPES", {name: (train, SHORT) for name, train in known.items()})
-    for name in ("train_autoencoder", "train_decoder", "train_text", "train_tiny"):
-        monkeypatch.setattr(recipes, name, partial(getattr(recipes, name), loop=SHORT))
+    monkeypatch.setattr(recipes, "RECIPES", {name: (train, LOOPS[name]) for name, train in known.items()})
+    for name, loop in LOOPS.items():
+        monkeypatch.setattr(recipes, f"train_{name}", partial(getattr(recipes, f"train_{name}"), loop=loop))
 
 
 @pytest.fixture(scope="module")
@@ -237,12 +242,11 @@ def test_the_number_of_steps_can_be_chosen(tmp_path):
 
 
 def test_three_quarters_of_a_batch_come_from_the_core_and_the_rest_from_everything(tmp_path, monkeypatch):
-    monkeypatch.setitem(recipes.BATCH, "dit", 400)
     monkeypatch.setattr(recipes.TextToVideo, "loss", lambda self, *_: self.dit.final.bias.sum())
     described = []
     monkeypatch.setattr(recipes, "training_prompt", lambda scene, _: described.append(scene) or "")
     autoencoder = CausalVideoAutoencoder(LITTLE.autoencoder)
-    recipes.train_dit(autoencoder, {}, tmp_path, dataclasses.replace(SHORT, steps=1), CLIPS)
+    recipes.train_dit(autoencoder, {}, tmp_path, dataclasses.replace(SHORT, steps=1, batch=400), CLIPS)
     assert len(described) == 400
     outside = [scene for scene in draw(CLIPS, seed=1) if not scene.is_core]
     share, n = 0.25 * len(outside) / CLIPS, sum(not scene.is_core for scene in described)
@@ -382,9 +386,26 @@ def test_a_folder_that_is_not_there_cannot_be_resumed(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_only_tiny_can_start_from_a_checkpoint(tmp_path):
-    with pytest.raises(ValueError, match="start is for the recipe tiny; text has nothing to go on from"):
-        recipes.run("text", out=tmp_path, start=tmp_path)
+def test_only_tiny_can_start_from_a_checkpoint_and_has_a_cache(tmp_path):
+    with pytest.raises(ValueError, match="start and clips: for the recipe tiny alone; leave it out"):
+        recipes.run("text", out=tmp_path, start=tmp_path, clips=3)
+
+
+@pytest.mark.parametrize("name", ["steps", "clips", "batch"])
+def test_counts_must_be_positive(tmp_path, name):
+    with pytest.raises(ValueError, match=f"{name}=0 must be a whole number of at least 1"):
+        recipes.run("tiny", out=tmp_path, **{name: 0})
+    assert not list(tmp_path.iterdir())
+
+
+def test_batch_and_cache_can_be_chosen(tmp_path, monkeypatch):
+    shapes = []
+    monkeypatch.setattr(
+        recipes.TextToVideo, "loss", lambda self, z, *_: shapes.append(z.shape) or self.dit.final.bias.sum()
+    )
+    recipes.run("tiny", out=tmp_path, steps=2, batch=3, clips=7)
+    assert [shape[0] for shape in shapes] == [3, 3]
+    assert len(torch.load(tmp_path / "dit/latents/00000.pt", weights_only=True)["latents"]) == 7
 
 
 def test_a_damaged_cache_of_latents_is_explained(tmp_path):
