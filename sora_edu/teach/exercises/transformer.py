@@ -40,6 +40,10 @@ def _eps_outside(x, weight, bias, eps=1e-5):
     return weight * (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True, correction=0) + eps) + bias
 
 
+def _std_plus_eps(x, weight, bias, eps=1e-5):
+    return weight * (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + eps) + bias
+
+
 def _no_root(x, weight, bias, eps=1e-5):
     return weight * (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, correction=0) + eps) + bias
 
@@ -113,6 +117,21 @@ LAYER_NORM = Exercise(
             ),
         ),
         Misconception(
+            id="std_plus_eps",
+            title="torch's `std` divides by d - 1, and eps stands beside it: two slips of a famous tutorial",
+            wrong=_std_plus_eps,
+            hints=Hints(
+                "The token (1, 3) is 1 away from its mean on both sides. What is its spread, and in yours?",
+                "`std` divides by d - 1 unless told otherwise; and eps belongs under the root.",
+                "sqrt(var + eps) with var = (1/d) sum (x - mean)^2; in torch: correction=0",
+            ),
+            section="LayerNorm: keep it in range",
+            evidence=(
+                "harvardnlp/annotated-transformer issue 122 has the line; codertimo/BERT-pytorch issue 30 and"
+                " hyunwoongko/transformer issue 7 find copies of it."
+            ),
+        ),
+        Misconception(
             id="eps_outside",
             title="eps is added to the standard deviation; it belongs under the root",
             wrong=_eps_outside,
@@ -123,8 +142,8 @@ LAYER_NORM = Exercise(
             ),
             section="LayerNorm: keep it in range",
             evidence=(
-                "codertimo/BERT-pytorch issue 30 and hkproj/pytorch-transformer pull request 31: std + eps,"
-                " handed on from one tutorial to the next."
+                "hkproj/pytorch-transformer pull request 31: std + eps is not sqrt(var + eps), handed on from"
+                " one tutorial to the next."
             ),
         ),
         Misconception(
