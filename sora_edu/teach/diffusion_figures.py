@@ -42,7 +42,7 @@ def digit_rows(
     for row, (name, pictures) in zip(axes, rows.items(), strict=True):
         row[0].text(-0.2, 0.5, name, transform=row[0].transAxes, ha="right", va="center", fontsize=15)
         for ax, picture in zip(row, pictures, strict=False):
-            ax.imshow(picture[0], cmap="gray_r", vmin=-1, vmax=1, interpolation="bilinear")
+            ax.imshow(picture[0].numpy(), cmap="gray_r", vmin=-1, vmax=1, interpolation="bilinear")
     for ax, text in zip(axes[0], above, strict=False):
         ax.set_title(text, fontsize=15)
     show(fig, alt=alt)
@@ -120,7 +120,7 @@ def clouds(
     for ax, (name, points) in zip(axes[0], panels.items(), strict=True):
         if real is not None:
             ax.plot(*real[:600].T, ".", color=PALETTE["grey"], markersize=2, alpha=0.6)
-            ax.set_xlabel(f"distance {energy_distance(points, real):.3f}")
+            ax.set_xlabel(f"distance {round(energy_distance(points, real), 3) + 0.0:.3f}")
         ax.plot(*points[:600].T, ".", color=PALETTE["blue"], markersize=4)
         ax.set(xlim=(-2.6, 2.6), ylim=(-2.2, 2.2), aspect="equal", xticks=[], yticks=[])
         ax.set_title(name.replace(", ", ",\n"), fontsize=15)
@@ -128,17 +128,21 @@ def clouds(
 
 
 def seeds_compared(reference: Mapping[str, Sequence[float]], floor: float, *, title: str) -> None:
-    """Distances of several runs, a dot each and a bar at their median, on a logarithmic scale."""
+    """Distances of several runs, a dot each and a bar at their median.
+
+    The scale is logarithmic from 0.003 on, and even below, for by chance a distance can be negative.
+    """
     fig, ax = plt.subplots(figsize=(10, 0.75 * len(reference) + 1.4))
     for place, values in enumerate(reference.values()):
         ax.plot(values, [-place] * len(values), "o", color=PALETTE["blue"], alpha=0.6, markersize=10)
         ax.plot(
             [np.median(values)] * 2, [-place - 0.3, -place + 0.3], color=PALETTE["vermilion"], linewidth=3
         )
-    ax.set(xscale="log", yticks=[-k for k in range(len(reference))], yticklabels=list(reference), title=title)
+    ax.set_xscale("symlog", linthresh=0.003)
+    ax.set(yticks=[-k for k in range(len(reference))], yticklabels=list(reference), title=title)
     ax.set(xlabel="energy distance from the real points (left is better)", ylim=(0.6 - len(reference), 0.5))
     low, high = ax.get_xlim()
-    ticks = [tick for tick in (0.003, 0.01, 0.03, 0.1, 0.3, 1) if low < tick < high]
+    ticks = [tick for tick in (0, 0.003, 0.01, 0.03, 0.1, 0.3, 1) if low < tick < high]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
     medians = ", ".join(f"{name} {np.median(values):.3f}" for name, values in reference.items())
