@@ -1,5 +1,6 @@
 """The pictures of chapter 03 that take more lines than a notebook's cell should have."""
 
+import html
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from sora_edu.attention import SelfAttention
 from sora_edu.teach.figures import PALETTE, live, show, show_widget
-from sora_edu.train.pronouns import EXAMPLES, Resolver, tokens
+from sora_edu.train.pronouns import EXAMPLES, HAPPENINGS, THINGS, Resolver, tokens
+from sora_edu.train.pronouns import words as words_of
 
 DECK_WORDS = ("YOUR", "CAT", "IS", "A", "LOVELY", "CAT")
 """The deck's sentence of six words."""
@@ -92,7 +94,7 @@ def resolved(looks: Mapping[str, Sequence[float]]) -> None:
 def rounds(model: Resolver, text: str, asking: int | None = None) -> None:
     """Where one word looks in each round and head. `asking` is its number; None asks the word *it*."""
     grid, lengths = tokens([text])
-    words = "".join(c if c.isalpha() else " " for c in text.lower()).split()
+    words = words_of(text)
     asking = (words.index("it") if "it" in words else 0) if asking is None else asking
     with torch.no_grad():
         maps = model.maps(grid, lengths)
@@ -126,7 +128,10 @@ class Explorer:
         self.message = ipywidgets.HTML()
         self.picture = ipywidgets.Output()
         row = ipywidgets.HBox([self.word, self.chosen])
-        self.box = ipywidgets.VBox([self.sentence, row, self.message, self.picture])
+        self.box = ipywidgets.VBox(
+            [self.sentence, row, self.message, ipywidgets.HTML(_LEXICON), self.picture]
+        )
+        self._words: list[str] = []
         self.sentence.observe(lambda _: self.read(), "value")
         self.word.observe(lambda _: self.draw(), "value")
         self.read()
@@ -134,26 +139,37 @@ class Explorer:
     def read(self) -> None:
         """Takes the sentence in, or says which word the toy language does not have."""
         try:
-            _, (length,) = tokens([self.sentence.value])
+            tokens([self.sentence.value])
         except ValueError as error:
-            self.message.value = f'<p role="status">{error}</p>'
+            self._words, self.chosen.value = [], ""
+            self.picture.clear_output()  # what was asked for before
+            self.message.value = f'<p role="status">{html.escape(str(error))}</p>'
             return
-        self.message.value = ""
-        words = self._words()
-        self.word.max = length - 1
-        before, self.word.value = self.word.value, words.index("it") if "it" in words else 0
-        if self.word.value == before:
-            self.draw()
+        self.message.value, self._words = "", words_of(self.sentence.value)
+        asking = self._words.index("it") if "it" in self._words else 0
+        with self.word.hold_trait_notifications():
+            self.word.max, self.word.value = len(self._words) - 1, asking
+        self.draw()
 
     def draw(self) -> None:
         """Draws the arcs of the chosen word."""
-        self.chosen.value = self._words()[self.word.value]
+        if self.word.value >= len(self._words):
+            return  # the sentence holds an unknown word
+        self.chosen.value = self._words[self.word.value]
         self.picture.clear_output(wait=True)
         with self.picture:
             rounds(self.model, self.sentence.value, self.word.value)
 
-    def _words(self) -> list[str]:
-        return "".join(c if c.isalpha() else " " for c in self.sentence.value.lower()).split()
+
+_LEXICON = (
+    "<details><summary>Words to build with</summary>"
+    + "".join(
+        f"<p><b>{kind}</b>: {', '.join(THINGS[kind])}; it {', '.join(HAPPENINGS[kind])}</p>"
+        for kind in THINGS
+    )
+    + "</details>"
+)
+"""The toy language in a fold."""
 
 
 def explore(model: Resolver, text: str = EXAMPLES[0]) -> None:
@@ -354,7 +370,7 @@ def cost(
     )
     left.axvline(2 * width, color=PALETTE["grey"], ls=":", lw=2, label="n = 2d")
     left.set(ylabel="G MACs", title="counted")
-    left.legend(loc="upper left")
+    left.legend(loc="lower right")
     for ax in right:
         ax.plot(lengths, [1000 * s for s in seconds], "o-", color=PALETTE["vermilion"])
         ax.set(ylabel="milliseconds", title="measured on this machine")

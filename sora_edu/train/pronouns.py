@@ -129,25 +129,30 @@ def _kept_out(pair: list[str]) -> bool:
     return (first + second) % 4 == 0
 
 
+def words(text: str) -> list[str]:
+    """The words of a sentence in small letters; punctuation is passed over."""
+    return "".join(c if c.isalpha() else " " for c in text.lower()).split()
+
+
 def tokens(texts: list[str]) -> tuple[Int[Tensor, "b n"], list[int]]:
     """Numbers of the words, shorter sentences filled up with 0, and how many words each has.
 
     Capitals and punctuation are passed over. Raises ValueError for an unknown word, which it names together
     with the nearest known ones, for a sentence without words, and for one of more than `LONGEST`.
     """
-    split = ["".join(c if c.isalpha() else " " for c in text.lower()).split() for text in texts]
-    for text, words in zip(texts, split, strict=True):
-        if not 1 <= len(words) <= LONGEST:
-            raise ValueError(f"text {text!r} has {len(words)} words; give 1 to {LONGEST}")
-        for word in words:
+    split = [words(text) for text in texts]
+    for text, found in zip(texts, split, strict=True):
+        if not 1 <= len(found) <= LONGEST:
+            raise ValueError(f"text {text!r} has {len(found)} words; give 1 to {LONGEST}")
+        for word in found:
             if word not in VOCABULARY:
                 near = get_close_matches(word, VOCABULARY, n=3, cutoff=0.5)
                 known = ", ".join(near or NOUNS)
                 raise ValueError(f"the toy language has no word {word!r}; it has {known}")
-    lengths = [len(words) for words in split]
+    lengths = [len(found) for found in split]
     grid = torch.zeros(len(texts), max(lengths), dtype=torch.long)
-    for row, words in zip(grid, split, strict=True):
-        row[: len(words)] = torch.tensor([VOCABULARY.index(word) for word in words])
+    for row, found in zip(grid, split, strict=True):
+        row[: len(found)] = torch.tensor([VOCABULARY.index(word) for word in found])
     return grid, lengths
 
 
