@@ -35,6 +35,7 @@ def digit_rows(
         len(rows),
         columns,
         figsize=(size * columns + 2.2, size * len(rows) + 0.4 * bool(above)),
+        dpi=72,  # smooth greys take room in a PNG, and pictures of 8 x 8 pixels need little
         squeeze=False,
     )
     for ax in axes.flat:
