@@ -150,6 +150,7 @@ def training_curves(
         reference["steps"], runs.min(0), runs.max(0), color=PALETTE["grey"], alpha=0.4, lw=0,
         label=f"{len(runs)} reference runs",
     )  # fmt: skip
+    ax.plot(reference["steps"], runs.mean(0), "--", color=PALETTE["ink"], lw=2, label="their mean")
     steps, values = zip(*mine, strict=True)
     ax.plot(steps, [scale * value for value in values], "o-", color=PALETTE["blue"], label="yours")
     ax.set(xlabel="training step", ylabel=ylabel)
