@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sora_edu.data import world
-from sora_edu.data.render import MARGIN, RESTITUTION
+from sora_edu.data.render import MARGIN, RESTITUTION, _cover_of, drawing_order
 from sora_edu.data.scene import CANNOT_SPIN
 from sora_edu.data.world import FPS, GRAVITY, Scene, Thing, render, trajectories
 
@@ -141,6 +141,47 @@ def test_who_stands_in_front_covers():
     red, blue = (torch.tensor(world.COLOURS[name]) * 2 - 1 for name in ("red", "blue"))
     assert ((front - red[:, None, None, None]).abs().amax(0)[differ] < 1e-5).any()
     assert ((behind - blue[:, None, None, None]).abs().amax(0)[differ] < 1e-5).any()
+
+
+def covered(pair, side=64):
+    """The share of the thing behind that the other covers, counted in pixels."""
+    path, order = trajectories(pair, 17, side, side), drawing_order(pair)
+    back, front = (_cover_of(pair, index, path, side, side)[:, 0] for index in order)
+    return ((back * front).sum((1, 2)) / back.sum((1, 2))).numpy()
+
+
+@pytest.mark.parametrize("sizes", [("small", "small"), ("small", "large"), ("large", "small")])
+@pytest.mark.parametrize("relation", ["in front of", "behind", "apart"])
+def test_the_overlap_of_circles_is_that_of_their_pixels(relation, sizes):
+    colours, motions = ("red", "blue"), ("grows", "moves right")
+    things = tuple(Thing("circle", *rest) for rest in zip(colours, sizes, motions, strict=True))
+    for seed in range(4):
+        pair = Scene(things, "dark", "still", relation, seed)
+        np.testing.assert_allclose(world.overlap(pair), covered(pair, 256), atol=0.01)
+    assert not world.overlap(Scene(things[:1], "dark", "still", None, 0)).any()
+
+
+def test_two_things_show_their_relation():
+    """Apart, they share hardly a pixel; crossing, they meet, and both are seen in frames enough to tell."""
+    rng = np.random.default_rng(2)
+    for _ in range(40):
+        pair = world.sample_scene(rng, "two_objects")
+        shared = covered(pair)
+        if pair.relation == "apart":
+            assert shared.max() < 0.05, pair
+        else:
+            assert shared.max() > 0.05 and (shared < 0.6).sum() >= 4, pair
+
+
+@pytest.mark.parametrize("camera", ["pans left", "pans right"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_pan_leaves_room_to_move_in_a_narrow_picture(camera, side):
+    for seed in range(8):
+        moving = scene(f"moves {side}", seed, camera, size="large")
+        path = trajectories(moving, 17, 80, 48)
+        way = path.x[0] + path.camera.pan  # in the world, not on the screen
+        assert (way[-1] - way[0]) * (1 if side == "right" else -1) > 0.07
+        assert (np.diff(way) * (way[-1] - way[0]) > 0).all()
 
 
 def test_no_training_scene_holds_a_held_out_pair_and_a_tenth_is_held_out():

@@ -70,9 +70,11 @@ class Trajectory:
 # ---------------------------------------------------------------------------------------------- paths
 
 
-def _camera_path(kind: str, t: np.ndarray, rng) -> Camera:
-    speed = rng.uniform(0.08, 0.12)
-    rate = min(rng.uniform(0.11, 0.17), math.log(1.4) / max(t[-1], 1e-9))
+def _camera_path(kind: str, t: np.ndarray, room: float, rng) -> Camera:
+    """`room` is how far the largest thing could move sideways: a pan leaves it more than half of that."""
+    span = max(t[-1], 1e-9)
+    speed = min(rng.uniform(0.08, 0.12), 0.45 * room / span)
+    rate = min(rng.uniform(0.11, 0.17), math.log(1.4) / span)
     pan = {"pans left": -speed, "pans right": speed}.get(kind, 0.0) * t
     return Camera(pan, np.exp({"zooms in": rate, "zooms out": -rate}.get(kind, 0.0) * t))
 
@@ -203,7 +205,8 @@ def trajectories(scene: Scene, frames: int = 17, height: int = 64, width: int = 
         raise ValueError(f"{size}: at least 1 frame of 8x8 pixels is needed")
     rng = np.random.default_rng([scene.seed, 11])
     t, aspect = np.arange(frames) / FPS, width / height
-    camera = _camera_path(scene.camera, t, rng)
+    room = aspect - 2 * (max(SIZES[thing.size] for thing in scene.things) + MARGIN)
+    camera = _camera_path(scene.camera, t, room, rng)
     laid = [_lay_path(thing, t, camera, aspect, rng) for thing in scene.things]
     placed = _place(laid, scene.relation, rng)
     x, y, radius = (np.stack(values) for values in zip(*placed, strict=True))
@@ -222,6 +225,29 @@ def _check_complete(scene: Scene):
     if missing:
         names = ", ".join(missing)
         raise ValueError(f"the scene does not say its {names}; render scene.complete(seed) instead")
+
+
+def overlap(
+    scene: Scene, frames: int = 17, height: int = 64, width: int = 64
+) -> Float[np.ndarray, " {frames}"]:
+    """Of two things taken as discs, the share of the one behind that the other covers, in each frame.
+
+    It is 0 for one thing. Things that are apart count as if the second stood in front.
+    """
+    if len(scene.things) == 1:
+        return np.zeros(frames)
+    path, (back, front) = trajectories(scene, frames, height, width), drawing_order(scene)
+    distance = np.hypot(path.x[back] - path.x[front], path.y[back] - path.y[front])
+    return _lens(distance, path.radius[back], path.radius[front]) / (math.pi * path.radius[back] ** 2)
+
+
+def _lens(d: np.ndarray, r: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """Area that discs of radii r and s share when their centres are d apart: a segment of each."""
+    d = np.maximum(d, 1e-9)
+    # Half the angle that each segment spans.
+    at_r = np.arccos(np.clip((d**2 + r**2 - s**2) / (2 * d * r), -1, 1))
+    at_s = np.arccos(np.clip((d**2 + s**2 - r**2) / (2 * d * s), -1, 1))
+    return r**2 * (at_r - np.sin(2 * at_r) / 2) + s**2 * (at_s - np.sin(2 * at_s) / 2)
 
 
 # --------------------------------------------------------------------------------------------- pixels

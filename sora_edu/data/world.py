@@ -15,6 +15,7 @@ from sora_edu.data.render import (
     GRAVITY,
     Trajectory,
     object_boxes,
+    overlap,
     render,
     render_batch,
     trajectories,
@@ -39,13 +40,14 @@ from sora_edu.data.scene import (
 __all__ = [
     "BACKGROUNDS", "CAMERAS", "CANNOT_SPIN", "COLOURS", "DIGITS", "FPS", "GRAVITY", "HELD_OUT_COLOURS",
     "HELD_OUT_MOTIONS", "MOTIONS", "RELATIONS", "SHAPES", "SIZES", "SPLITS", "TEXTURED", "Prompted",
-    "PromptError", "Scene", "Thing", "Trajectory", "caption", "evaluation_set", "object_boxes", "parse",
-    "render", "render_batch", "sample_scene", "training_scenes", "trajectories",
+    "PromptError", "Scene", "Thing", "Trajectory", "caption", "evaluation_set", "object_boxes", "overlap",
+    "parse", "render", "render_batch", "sample_scene", "training_scenes", "trajectories",
 ]  # fmt: skip
 
 SPLITS = ("seen", "held_out", "digits", "cameras", "two_objects")
 # Textures are there to show a moving camera; behind a still one they are rare, for they cost much to learn.
 BACKDROPS = {"dark": 0.4, "light": 0.4, "checkered": 0.1, "striped": 0.1}
+CLEAR_FRAMES = 4  # in which at least half of a thing behind another shows
 TRAINING_MIX = {"core": 0.70, "digits": 0.10, "cameras": 0.08, "two_objects": 0.12}
 
 
@@ -91,9 +93,22 @@ def sample_scene(rng: np.random.Generator, kind: str = "core", held_out: bool = 
     """
     if kind not in TRAINING_MIX:
         raise ValueError(f"kind={kind!r} is unknown; use one of: {', '.join(TRAINING_MIX)}")
-    while (scene := _any_scene(rng, kind)).held_out != held_out:
+    while (scene := _any_scene(rng, kind)).held_out != held_out or not _shows_its_relation(scene):
         pass
     return scene
+
+
+def _shows_its_relation(scene: Scene) -> bool:
+    """Whether two things keep clear of each other, or cross and can both be seen; of one thing, always.
+
+    A few scenes cannot: two large paths leave no room, or one thing goes along behind the other.
+    """
+    if len(scene.things) == 1:
+        return True
+    covered = overlap(scene)
+    if scene.relation == "apart":
+        return bool(covered.max() < 0.01)
+    return bool(covered.max() > 0.1 and (covered < 0.5).sum() >= CLEAR_FRAMES)
 
 
 def training_scenes(seed: int, mix: dict[str, float] | None = None) -> Iterator[Scene]:
