@@ -198,7 +198,7 @@ class EncoderDecoder(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for table in {self.source, self.target}:
+        for table in [self.source] if self.config.shared else [self.source, self.target]:
             nn.init.normal_(table.weight, std=self.config.width**-0.5)
         if self.config.shared:
             self.head.weight = self.target.weight

@@ -22,7 +22,7 @@ KINDS = {
 
 def by_depth(sizes: Mapping[str, Sequence], gradients: Mapping[str, Sequence]) -> None:
     """Size of the stream and of the gradient after each layer, a list of runs for each kind of stack."""
-    fig, axes = plt.subplots(1, 2, figsize=(15, 4.8))
+    fig, axes = plt.subplots(1, 2, figsize=(13, 4.8))
     for ax, values, title in zip(
         axes, (sizes, gradients), ("size of the stream", "gradient that arrives"), strict=True
     ):
@@ -34,7 +34,7 @@ def by_depth(sizes: Mapping[str, Sequence], gradients: Mapping[str, Sequence]) -
             )
             ax.plot(runs.mean(0), color=PALETTE[colour], label=formula)
         ax.set(yscale="log", xlabel="layer", title=title)
-    axes[1].legend(loc="upper left", bbox_to_anchor=(1.0, 0.9))
+    axes[0].legend(loc="upper left")
     first = {name: float(np.mean([run[0] / run[-1] for run in runs])) for name, runs in gradients.items()}
     said = "; ".join(f"{KINDS[name][1]}: {share:.1e}" for name, share in first.items())
     show(
