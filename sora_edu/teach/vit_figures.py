@@ -300,7 +300,8 @@ def gallery(
 ) -> None:
     """Digits with their labels; or with what a model `said`, where a mistake stands in red with the truth."""
     rows, answers = -(-len(x) // columns), truth if said is None else said
-    fig, axes = plt.subplots(rows, columns, figsize=(1.05 * columns, 1.5 * rows), squeeze=False)
+    side = max(1.05, min(2.2, 6 / columns))  # inches
+    fig, axes = plt.subplots(rows, columns, figsize=(side * columns, side * 1.2 * rows + 0.3), squeeze=False)
     for ax in axes.flat:
         _bare(ax)
     for ax, picture, answer, right in zip(axes.flat, x, answers.tolist(), truth.tolist(), strict=False):

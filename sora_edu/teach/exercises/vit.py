@@ -343,6 +343,10 @@ def _class_token_without_position(patches, class_token, positions):
     return torch.cat([first, patches + positions[1:]], dim=1)
 
 
+def _no_positions(patches, class_token, positions):
+    return torch.cat([class_token.expand(len(patches), 1, -1), patches], dim=1)
+
+
 def _rows_off_by_one(patches, class_token, positions):
     first = class_token.expand(len(patches), 1, -1)
     return torch.cat([first, patches + positions[:-1]], dim=1)
@@ -413,6 +417,21 @@ EMBED = Exercise(
                 "labmlai/annotated_deep_learning_paper_implementations pull request 221 and"
                 " NVIDIA/Megatron-LM pull request 6260: positions were added before the class token was"
                 " joined on."
+            ),
+        ),
+        Misconception(
+            id="no_positions",
+            title="no positions are added: the model will see a bag of patches",
+            wrong=_no_positions,
+            hints=Hints(
+                "Does your answer change when `positions` changes?",
+                "What happens to the sequence after it is joined?",
+                "[class; patches] + positions",
+            ),
+            section="A token that belongs to no patch",
+            evidence=(
+                "jeonsworld/ViT-pytorch issue 6: a reader finds that positions start as zeros and asks what"
+                " they are for. Left out, every shape is right and the loss falls."
             ),
         ),
         Misconception(
