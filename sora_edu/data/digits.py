@@ -30,14 +30,15 @@ def digits(split: str) -> tuple[Float[Tensor, "b 1 8 8"], Int[Tensor, " b"]]:
     """
     if split not in SPLITS:
         raise ValueError(f"split={split!r} is unknown; use one of: {', '.join(SPLITS)}")
-    pictures, labels = _all()
+    pictures, labels = every_digit()
     test = torch.arange(len(labels)) % 5 == 4
     chosen = test if split == "test" else ~test
     return pictures[chosen], labels[chosen]
 
 
 @lru_cache(maxsize=1)
-def _all() -> tuple[Tensor, Tensor]:
+def every_digit() -> tuple[Float[Tensor, "n 1 8 8"], Int[Tensor, " n"]]:
+    """All pictures and their labels, of both splits, in the order of the file."""
     from sklearn.datasets import load_digits
 
     found = load_digits()

@@ -1,4 +1,4 @@
-"""Printed digits: rendered from typefaces, slanted and turned at random, in the format of the handwritten ones.
+"""Printed digits: drawn from typefaces, slanted and turned at random, in the format of handwritten ones.
 
 They share no picture with `sora_edu.data.digits`, so a model may practise on them before it is tested there.
 """

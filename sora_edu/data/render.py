@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from sora_edu.data.digits import every_digit
 from sora_edu.data.scene import COLOURS, DIGITS, SIZES, Scene, Thing
 
 FPS = 8
@@ -255,11 +256,10 @@ def _lens(d: np.ndarray, r: np.ndarray, s: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _handwriting() -> dict[str, list[np.ndarray]]:
-    """The UCI handwritten digits that ship with scikit-learn: 8x8 pictures in [0, 1], by digit."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    return {d: list(digits.images[digits.target == int(d)] / 16.0) for d in DIGITS}
+    """Real handwritten digits: 8x8 pictures in [0, 1], where 1 is ink, by digit."""
+    pictures, labels = every_digit()
+    ink = (pictures[:, 0].numpy() + 1) / 2
+    return {d: list(ink[labels.numpy() == int(d)]) for d in DIGITS}
 
 
 def _signed_distance(inside: np.ndarray) -> np.ndarray:

@@ -131,7 +131,8 @@ def clouds(
 def seeds_compared(reference: Mapping[str, Sequence[float]], floor: float, *, title: str) -> None:
     """Distances of several runs, a dot each and a bar at their median.
 
-    The scale is logarithmic from 0.003 on, and even below, for by chance a distance can be negative.
+    Where distances differ much the scale is logarithmic from 0.003 on, and even below, for by chance one can
+    be negative.
     """
     fig, ax = plt.subplots(figsize=(10, 0.75 * len(reference) + 1.4))
     for place, values in enumerate(reference.values()):
@@ -139,13 +140,14 @@ def seeds_compared(reference: Mapping[str, Sequence[float]], floor: float, *, ti
         ax.plot(
             [np.median(values)] * 2, [-place - 0.3, -place + 0.3], color=PALETTE["vermilion"], linewidth=3
         )
-    ax.set_xscale("symlog", linthresh=0.003)
     ax.set(yticks=[-k for k in range(len(reference))], yticklabels=list(reference), title=title)
     ax.set(xlabel="energy distance from the real points (left is better)", ylim=(0.6 - len(reference), 0.5))
-    low, high = ax.get_xlim()
-    ticks = [tick for tick in (0, 0.003, 0.01, 0.03, 0.1, 0.3, 1) if low < tick < high]
-    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    ax.xaxis.set_minor_locator(NullLocator())
+    if max(map(max, reference.values())) > 0.01:
+        ax.set_xscale("symlog", linthresh=0.003)
+        low, high = ax.get_xlim()
+        ticks = [tick for tick in (0, 0.003, 0.01, 0.03, 0.1, 0.3, 1) if low < tick < high]
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.xaxis.set_minor_locator(NullLocator())
     medians = ", ".join(f"{name} {np.median(values):.3f}" for name, values in reference.items())
     show(
         fig,
