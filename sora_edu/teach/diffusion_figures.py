@@ -144,6 +144,7 @@ def seeds_compared(reference: Mapping[str, Sequence[float]], floor: float, *, ti
     ax.set(xlabel="energy distance from the real points (left is better)", ylim=(0.6 - len(reference), 0.5))
     if max(map(max, reference.values())) > 0.01:
         ax.set_xscale("symlog", linthresh=0.003)
+        ax.autoscale_view()  # the margins were those of an even scale, and cut the outermost dots
         low, high = ax.get_xlim()
         ticks = [tick for tick in (0, 0.003, 0.01, 0.03, 0.1, 0.3, 1) if low < tick < high]
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
