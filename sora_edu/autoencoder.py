@@ -180,6 +180,11 @@ class CausalVideoAutoencoder(nn.Module):
         self.register_buffer("mean", torch.zeros(config.channels))
         self.register_buffer("std", torch.ones(config.channels))
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.mean.device
+
     def encode(self, video: Float[Tensor, "b 3 f h w"]) -> Float[Tensor, "b c t h8 w8"]:
         """Encodes 1 + 4k frames in [-1, 1], height and width multiples of 8, to 1 + k latent frames.
 

@@ -267,7 +267,7 @@ def evaluate(
         "seconds_per_clip": _seconds_per_clip(sampling),
         "n": n, "seed": seed, "sampler": "euler", "steps": sampling.steps, "guidance": sampling.guidance,
         "network_evaluations": sampling.steps * (1 if sampling.guidance == 1 else 2),
-        "dtype": str(working_dtype(sora.autoencoder.mean.device)).removeprefix("torch."),
+        "dtype": str(working_dtype(sora.autoencoder.device)).removeprefix("torch."),
         "checkpoint_sha256": sora.sha256,
     }  # fmt: skip
     return {name: value for name, value in report.items() if value not in ({}, None)}
@@ -293,7 +293,7 @@ def _rendered(sampling: _Sampling, entries: list[Prompted]):
     autoencoder = sampling.sora.autoencoder
     for chunk in _chunks(entries, sampling.batch):
         clean = world.render_batch([entry.scene for entry in chunk], *sampling.size)
-        back = to_float(to_uint8(autoencoder.decode(autoencoder.encode(clean.to(autoencoder.mean.device)))))
+        back = to_float(to_uint8(autoencoder.decode(autoencoder.encode(clean.to(autoencoder.device)))))
         yield from zip(chunk, clean, back, strict=True)
         sampling.advance("rendered clips", len(chunk))
 

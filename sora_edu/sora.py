@@ -219,7 +219,7 @@ class Sora(nn.Module):
             width // PIXELS_PER_LATENT,
         )
         noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
-        times, device = time_grid(steps, self.config.shift), self.autoencoder.mean.device
+        times, device = time_grid(steps, self.config.shift), self.autoencoder.device
         told = None if progress is None else lambda step, _: progress(step + 1, steps)
         latents = euler(self._velocity(prompts, guidance), noise.to(device), times.to(device), told)
         return self.autoencoder.decode(latents).clamp(-1, 1)

@@ -155,6 +155,7 @@ class Stand(Sora):
         self.sha256 = "0" * 64
         self.autoencoder = nn.Module()
         self.autoencoder.encode, self.autoencoder.decode = encode, decode
+        self.autoencoder.device = torch.device("cpu")
 
 
 class Perfect(Stand):

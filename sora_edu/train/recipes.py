@@ -134,8 +134,8 @@ def encode_scenes(
     )
     bar = tqdm(videos, f"encoding {title}", unit_scale=ENCODED_AT_ONCE, unit="clip", mininterval=2)
     for video in bar:
-        with autocast(device=model.mean.device):
-            latents.append(model.encode(video.to(model.mean.device)).float().cpu())
+        with autocast(device=model.device):
+            latents.append(model.encode(video.to(model.device)).float().cpu())
     return torch.cat(latents)
 
 
