@@ -10,9 +10,9 @@ import tempfile
 import pytest
 import torch
 
-# Workers that run side by side share the cores, and two threads on one core wait for each other most of the time.
-# Only the workers know how many they are: the process that starts them hands on its environment, so it must leave
-# this alone. The kernels that a worker starts for notebooks inherit its setting.
+# Workers that run side by side share the cores, and two threads on one core wait for each other most of the
+# time. Only the workers know how many they are: the process that starts them hands on its environment, so it
+# must leave this alone. The kernels that a worker starts for notebooks inherit its setting.
 if _WORKERS := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(_WORKERS))))
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))

@@ -55,6 +55,12 @@ MAX_BYTES = 3_000_000
 TIMES = r"<!-- times -->.*?<!-- /times -->"
 """Where the measured times stand; they are not counted as prose."""
 
+SPEAKER_FOLD = r"<details><summary>For the speaker</summary>\n\n(?!\s)(?:(?!<details).)+\n\n</details>"
+"""A closed fold around what a speaker may say: notes under the slides, one quiet line to a lone reader.
+
+The empty lines make Markdown of what stands inside.
+"""
+
 SLIDE_TYPES = ("slide", "subslide", "fragment", "skip", "notes", "-")
 CELL_FIELDS = ("part", "exercise", "covers")
 
@@ -178,7 +184,7 @@ def _parts(chapter: Chapter) -> Iterator[str]:
 
 def _metadata(chapter: Chapter) -> Iterator[str]:
     for cell in chapter.notebook.cells:
-        if cell.metadata.get("slideshow", {}).get("slide_type") not in SLIDE_TYPES:
+        if _slide_type(cell) not in SLIDE_TYPES:
             yield f"{_where(cell)}: metadata slideshow.slide_type is not one of {', '.join(SLIDE_TYPES)}"
         for name in ours(cell):
             if name not in CELL_FIELDS:
@@ -188,8 +194,18 @@ def _metadata(chapter: Chapter) -> Iterator[str]:
             re.fullmatch(r"c\d{1,2}|\d[a-z]?", str(x)) for x in covers
         ):
             yield f'{_where(cell)}: metadata sora_edu.covers is {covers!r}; a list would do: ["2b", "c2"]'
-    if not any(cell.metadata.get("slideshow", {}).get("slide_type") == "notes" for cell in chapter.markdown):
+
+
+def _speaker_notes(chapter: Chapter) -> Iterator[str]:
+    notes = [cell for cell in chapter.notebook.cells if _slide_type(cell) == "notes"]
+    if not notes:
         yield "no speaker notes (a markdown cell with slide_type notes)"
+    for cell in notes:
+        if cell.cell_type != "markdown" or not re.fullmatch(SPEAKER_FOLD, cell.source.strip(), re.DOTALL):
+            yield (
+                f"{_where(cell)}: speaker notes stand in the open; a closed fold would do: <details><summary>"
+                "For the speaker</summary>, an empty line, the notes, an empty line, </details>"
+            )
 
 
 def _alt_texts(chapter: Chapter) -> Iterator[str]:
@@ -288,12 +304,18 @@ _RULES: tuple[Callable[[Chapter], Iterator[str]], ...] = (
     _headings,
     _parts,
     _metadata,
+    _speaker_notes,
     _alt_texts,
     _execution,
     _times,
     _exercises,
     _quiz,
 )
+
+
+def _slide_type(cell: NotebookNode) -> str | None:
+    """What a cell is among the slides."""
+    return cell.metadata.get("slideshow", {}).get("slide_type")
 
 
 def _where(cell: NotebookNode) -> str:

@@ -37,6 +37,7 @@ def _exercise(number: int) -> Exercise:
 
 
 EXERCISES = [_exercise(number) for number in range(4)]
+FOLDED = "<details><summary>For the speaker</summary>\n\nSay *this*.\n\nThen that.\n\n</details>"
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +57,7 @@ def _code(text: str, **fields) -> object:
 
 def chapter() -> Chapter:
     """A small chapter with nothing wrong."""
-    cells = [_note("# A toy chapter", "slide", part="promise"), _note("Say this.", "notes")]
+    cells = [_note("# A toy chapter", "slide", part="promise"), _note(FOLDED, "notes")]
     for part in PARTS[1:]:
         cells.append(_note(f"## {part.capitalize()}" if part != "ideas" else "## Idea", "slide", part=part))
         cells.append(_code("x = 1", covers=["2b", "c2"]))
@@ -109,7 +110,7 @@ BREAKS = {
     "metadata sora_edu.cover is none of": lambda t: t.code[0].metadata.sora_edu.update(cover=["2b"]),
     "metadata sora_edu.covers is ['row 2']": lambda t: t.code[0].metadata.sora_edu.update(covers=["row 2"]),
     "metadata sora_edu.covers is '2b'": lambda t: t.code[0].metadata.sora_edu.update(covers="2b"),
-    "no speaker notes": lambda t: _drop(t, "Say this."),
+    "no speaker notes": lambda t: _drop(t, "Say *this*."),
     "a picture without alt text": lambda t: t.notebook.cells.append(_note("![ ](map.png)")),
     "an <img> without alt text": lambda t: t.notebook.cells.append(_note('<img src="map.png" alt="">')),
     "an image/png output without alt text": lambda t: t.notebook.cells[-1].outputs[0].pop("metadata"),
@@ -144,6 +145,33 @@ def test_every_rule_notices_its_breach(said):
     toy = chapter()
     BREAKS[said](toy)
     assert any(said in line for line in violations(toy)), violations(toy)
+
+
+UNFOLDED = {
+    "in the open": "*For the speaker.* Say *this*.",
+    "open at first": FOLDED.replace("<details>", "<details open>"),
+    "never closed": FOLDED.replace("</details>", ""),
+    "Markdown that would not be rendered": FOLDED.replace("\n\n", "\n"),
+    "another name": FOLDED.replace("For the speaker", "Notes"),
+    "empty": FOLDED.replace("Say *this*.\n\nThen that.", ""),
+    "words outside": FOLDED + "\n\nAnd this.",
+    "two folds": FOLDED + "\n\n" + FOLDED,
+}
+
+
+@pytest.mark.parametrize("source", UNFOLDED.values(), ids=UNFOLDED)
+def test_what_only_the_speaker_needs_stands_in_a_closed_fold(source):
+    toy = chapter()
+    _cell(toy, "Say *this*.").source = source
+    (said,) = violations(toy)
+    assert "speaker notes stand in the open" in said and "For the speaker</summary>" in said
+
+
+def test_speaker_notes_are_prose_and_no_code():
+    toy = chapter()
+    toy.notebook.cells.append(_code("x = 1"))
+    toy.notebook.cells[-1].metadata.slideshow.slide_type = "notes"
+    assert any("speaker notes stand in the open" in line for line in violations(toy))
 
 
 def test_words_are_prose_alone():
