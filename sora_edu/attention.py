@@ -265,8 +265,12 @@ class KeyValueCache:
     def extend(
         self, keys: Float[Tensor, "b h n d"], values: Float[Tensor, "b h n d"]
     ) -> tuple[Float[Tensor, "b h m d"], Float[Tensor, "b h m d"]]:
-        """Adds the keys and values of new tokens, and returns those of all tokens so far."""
+        """Adds the keys and values of new tokens, and returns those of all tokens so far.
+
+        Raises ValueError for samples, heads or channels that are not those of the tokens before.
+        """
         if self.keys is not None:
+            _refuse_others(keys, self.keys)
             keys, values = torch.cat([self.keys, keys], dim=-2), torch.cat([self.values, values], dim=-2)
         self.keys, self.values = keys, values
         return keys, values
@@ -293,6 +297,12 @@ def _refuse_heads(width: int, heads: int) -> None:
     if heads < 1 or width % heads:
         near = [h for h in range(1, width + 1) if width % h == 0]
         raise ValueError(f"width={width} is not a multiple of heads={heads}; heads that divide it: {near}")
+
+
+def _refuse_others(keys: Tensor, cached: Tensor) -> None:
+    (b, h, _, d), fits = cached.shape, (*keys.shape[:2], *keys.shape[3:])
+    if fits != (b, h, d):
+        raise ValueError(f"keys of shape {tuple(keys.shape)}: this cache holds ({b}, {h}, any number, {d})")
 
 
 def _refuse_width(name: str, x: Tensor, width: int) -> None:

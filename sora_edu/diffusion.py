@@ -99,9 +99,12 @@ def alpha_bars(betas: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
 def zero_terminal_snr(alpha_bar: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
     """Stretches a schedule so that its last step is pure noise and its first stays: zero-SNR, algorithm 1.
 
-    At that last step eps says nothing about x_0 (`clean_from` refuses); predict v or x_0.
+    At that last step eps says nothing about x_0 (`clean_from` refuses); predict v or x_0. Raises ValueError
+    for alpha_bar outside [0, 1], or one that does not fall from its first step to its last.
     """
     root = _shares(alpha_bar).sqrt()
+    if not root[0] > root[-1]:
+        raise ValueError(f"alpha_bar goes from {alpha_bar[0]:g} to {alpha_bar[-1]:g}; it must fall")
     return ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
 
 
@@ -180,7 +183,11 @@ def make_target(
 
 
 def velocity(x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
-    """The flow target u = eps - x_0: on the straight line, how x_t changes with t."""
+    """The flow target u = eps - x_0: on the straight line, how x_t changes with t.
+
+    Raises ValueError for shapes that do not fit.
+    """
+    _same_shape(x0, noise, "x0", "noise")
     return noise - x0
 
 
@@ -245,7 +252,8 @@ def noise_from(
 def clean_from_velocity(
     x: Float[Tensor, "b ..."], u: Float[Tensor, "b ..."], t: Float[Tensor, " b"]
 ) -> Float[Tensor, "b ..."]:
-    """The guess of x_0 from a flow's velocity at time t: x_t - t u."""
+    """The guess of x_0 from a flow's velocity at time t: x_t - t u. ValueError for shapes that do not fit."""
+    _same_shape(x, u, "x", "u")
     return x - _per_sample(t, x, "t") * u
 
 
@@ -287,7 +295,12 @@ def posterior(
 def logit_normal_times(
     n: int, mean: float = 0.0, std: float = 1.0, generator: torch.Generator | None = None
 ) -> Float[Tensor, " {n}"]:
-    """Training times t = sigmoid(mean + std n), n normal: mostly the middle, where there is most to learn."""
+    """Training times t = sigmoid(mean + std n), n normal: mostly the middle, where there is most to learn.
+
+    Raises ValueError for fewer than one time, or a negative `std`.
+    """
+    if n < 1 or std < 0:
+        raise ValueError(f"n={n}, std={std}: n must be at least 1, std at least 0; std=1 is usual")
     return torch.sigmoid(mean + std * torch.randn(n, generator=generator))
 
 

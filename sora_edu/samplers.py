@@ -203,11 +203,13 @@ def euler(
 ) -> Float[Tensor, "b ..."]:
     """Follows the flow with Euler steps: x_s = x_t + (s - t) u(x_t, t).
 
-    `velocity(x, t)` takes t of shape `b`; `progress(step, x)` is called after each step.
+    `velocity(x, t)` takes t of shape `b`; `progress(step, x)` is called after each step. Raises ValueError
+    for fewer than two times, times outside [0, 1], and a velocity that has not the shape of x.
     """
+    _refuse_times(times)
     x = noise
     for step, (t, s) in enumerate(pairwise(times)):
-        x = x + (s - t) * velocity(x, t.expand(len(x)))
+        x = x + (s - t) * _slope(velocity, x, t)
         _tell(progress, step, x)
     return x
 
@@ -221,16 +223,34 @@ def heun(
     """Follows the flow with Heun steps: try an Euler step, and go by the mean slope of both its ends.
 
     Second order, for two evaluations a step; a last step to t = 0 is Euler's, as in EDM, since a network need
-    not know a velocity there. Arguments as in `euler`.
+    not know a velocity there. Arguments and errors as in `euler`.
     """
+    _refuse_times(times)
     x = noise
     for step, (t, s) in enumerate(pairwise(times)):
-        slope = velocity(x, t.expand(len(x)))
+        slope = _slope(velocity, x, t)
         if s > 0:
-            slope = (slope + velocity(x + (s - t) * slope, s.expand(len(x)))) / 2
+            slope = (slope + _slope(velocity, x + (s - t) * slope, s)) / 2
         x = x + (s - t) * slope
         _tell(progress, step, x)
     return x
+
+
+def _slope(velocity: Network, x: Tensor, t: Tensor) -> Tensor:
+    """What the network says at x and one time for all; another shape would be spread over x in silence."""
+    slope = velocity(x, t.expand(len(x)))
+    if slope.shape != x.shape:
+        raise ValueError(
+            f"velocity answers in shape {tuple(slope.shape)}; it must be that of x, {tuple(x.shape)}"
+        )
+    return slope
+
+
+def _refuse_times(times: Tensor) -> None:
+    if times.ndim != 1 or len(times) < 2:
+        raise ValueError(f"times of shape {tuple(times.shape)}: no step; give two or more, as `time_grid`")
+    if not ((times >= 0) & (times <= 1)).all():
+        raise ValueError(f"times run from {times.min():g} to {times.max():g}; they must be within [0, 1]")
 
 
 def _tell(progress: Progress | None, step: int, x: Tensor) -> None:

@@ -338,6 +338,13 @@ def ask(*shapes, mask=None):
     return unwrap(scaled_dot_product)(*(torch.ones(shape) for shape in shapes), mask)
 
 
+def cached_twice(*samples: int) -> None:
+    """Fills one cache with tokens of batches of different sizes."""
+    cache = KeyValueCache()
+    for b in samples:
+        cache.extend(torch.ones(b, 2, 1, 4), torch.ones(b, 2, 1, 4))
+
+
 BAD = {
     r"q \(5, 4\), k \(5, 3\).*equally many channels": lambda: ask((5, 4), (5, 3), (5, 4)),
     r"every key needs one value, but there are 5, 6": lambda: ask((5, 4), (5, 4), (6, 4)),
@@ -362,6 +369,7 @@ BAD = {
     r"lengths=\[\]": lambda: padding_mask([], 5),
     r"length=0": lambda: causal_mask(0),
     r"tokens=0": lambda: attention_macs(0, 4),
+    r"keys of shape \(1, 2, 1, 4\): this cache holds \(2, 2, any number, 4\)": lambda: cached_twice(2, 1),
     r"q \(1, 3\), k \(5, 4\)": lambda: unwrap(attend)(torch.ones(3), torch.ones(5, 4), torch.ones(5, 4)),
 }
 

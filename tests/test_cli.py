@@ -84,13 +84,15 @@ def test_evaluate_prints_a_table_and_writes_json(capsys, here, tmp_path_factory,
 
 @pytest.mark.parametrize("command", [[], ["generate"], ["train"], ["evaluate"]])
 def test_help_is_there_and_quick(command):
-    start = time.perf_counter()
+    before = os.times()
     done = subprocess.run(
         [sys.executable, "-m", "sora_edu", *command, "--help"], cwd=ROOT, capture_output=True, text=True
     )
+    after = os.times()
     assert done.returncode == 0
     assert done.stdout.startswith("usage: python -m sora_edu")
-    assert time.perf_counter() - start < 5
+    used = [getattr(after, kind) - getattr(before, kind) for kind in ("children_user", "children_system")]
+    assert sum(used) < 5  # of the processor's time: a busy machine makes a test wait for its turn
 
 
 def test_nothing_heavy_is_imported_for_help():
@@ -221,9 +223,7 @@ def test_ctrl_c_in_training_keeps_everything_and_says_how_to_go_on(tmp_path):
     run = subprocess.Popen(
         [*command, "100000"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
     )
-    started = time.monotonic()
-    while "step" not in run.stderr.readline() and time.monotonic() - started < 60:
-        pass
+    assert any("step" in line for line in run.stderr)  # waits until it trains, or has stopped by itself
     time.sleep(1)
     run.send_signal(signal.SIGINT)
     error = run.stderr.read()

@@ -356,6 +356,11 @@ TWO, THREE, HALF = torch.zeros(2, 4), torch.zeros(3, 4), torch.tensor(0.5)
         (lambda: error_scale(HALF, HALF, "noise"), "target='noise' is unknown"),
         (lambda: min_snr_weight(HALF, HALF, "eps", gamma=0.0), "gamma=0.0 must be positive; 5 is usual"),
         (lambda: guided(TWO, THREE, 2.0), r"unconditional of shape \(3, 4\)"),
+        (lambda: zero_terminal_snr(torch.tensor([0.5, 0.5])), "goes from 0.5 to 0.5; it must fall"),
+        (lambda: velocity(TWO, TWO[:1]), r"noise of shape \(1, 4\)"),
+        (lambda: clean_from_velocity(TWO, TWO[:1], torch.zeros(2)), r"u of shape \(1, 4\)"),
+        (lambda: logit_normal_times(0), "n=0, .*at least 1"),
+        (lambda: logit_normal_times(3, std=-1.0), "std=-1.0: .*std at least 0"),
     ],
 )
 def test_bad_input_is_explained(call, message, unchecked):

@@ -273,6 +273,17 @@ NOISE = torch.zeros(2, 3)
         (lambda: ddim(gaussian_guess, NOISE, make_grid(3), "noise"), "target='noise' is unknown"),
         (lambda: ddim(gaussian_guess, NOISE, make_grid(3), "eps"), "alpha=0: pure noise"),
         (lambda: dpm_solver_pp_2m(lambda x, t: x[:1], NOISE, make_grid(3), "x0"), "prediction of shape"),
+        *[
+            (lambda walk=walk, asked=asked: walk(*asked), message)
+            for walk in (euler, heun)
+            for asked, message in [
+                ((gaussian_guess, NOISE, torch.tensor([1.0])), r"shape \(1,\): no step; .*`time_grid`"),
+                ((gaussian_guess, NOISE, torch.ones(2, 2)), r"times of shape \(2, 2\): no step"),
+                ((gaussian_guess, NOISE, torch.tensor([999.0, 0.0])), r"times run from 0 to 999; .*\[0, 1\]"),
+                ((gaussian_guess, NOISE, torch.tensor([1.0, math.nan])), "times run from nan to nan"),
+                ((lambda x, t: x[:1], NOISE, time_grid(2)), r"shape \(1, 3\); it must be .*, \(2, 3\)"),
+            ]
+        ],
     ],
 )
 def test_bad_input_is_explained(call, message):

@@ -5,7 +5,6 @@ import importlib.util
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -197,12 +196,24 @@ def test_status_collects_all_output(setup, capsys):
     assert capsys.readouterr().out == "" or os.isatty(1)
 
 
-def test_status_is_shown_while_the_command_runs(setup, monkeypatch):
-    seen = []
-    monkeypatch.setattr(setup, "show_status", lambda text: seen.append((time.monotonic(), text)))
-    setup.run_with_status([sys.executable, "-c", "import time; print('one'); time.sleep(0.5); print('two')"])
-    first = {word: next(when for when, text in seen if text.endswith(word)) for word in ("one", "two")}
-    assert first["two"] - first["one"] > 0.25
+def test_status_is_shown_while_the_command_runs(setup, monkeypatch, tmp_path):
+    """The command waits until its first line has been shown, and gives up after a minute."""
+    shown, seen = tmp_path / "shown", []
+
+    def show_status(text: str) -> None:
+        seen.append(text)
+        if text.endswith("one"):
+            shown.touch()
+
+    monkeypatch.setattr(setup, "show_status", show_status)
+    code = (
+        "import pathlib, sys, time; print('one'); shown, end = pathlib.Path(sys.argv[1]), time.time() + 60\n"
+        "while not shown.exists() and time.time() < end: time.sleep(0.01)\n"
+        "print('two'); sys.exit(not shown.exists())"
+    )
+    ended, _ = setup.run_with_status([sys.executable, "-c", code, str(shown)])
+    assert ended == 0
+    assert any(text.endswith("two") for text in seen)
 
 
 def test_the_stamp_says_what_was_installed(setup, installed):

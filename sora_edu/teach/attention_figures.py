@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sora_edu.attention import SelfAttention
 from sora_edu.teach.figures import PALETTE, live, show, show_widget
-from sora_edu.train.pronouns import EXAMPLES, HAPPENINGS, THINGS, Resolver, tokens
+from sora_edu.train.pronouns import EXAMPLES, HAPPENINGS, LONGEST, THINGS, Resolver, tokens
 from sora_edu.train.pronouns import words as words_of
 
 DECK_WORDS = ("YOUR", "CAT", "IS", "A", "LOVELY", "CAT")
@@ -137,19 +137,28 @@ class Explorer:
         self.read()
 
     def read(self) -> None:
-        """Takes the sentence in, or says which word the toy language does not have."""
-        try:
-            tokens([self.sentence.value])
-        except ValueError as error:
+        """Takes the sentence in, or says what would do instead."""
+        if trouble := self._trouble():
             self._words, self.chosen.value = [], ""
             self.picture.clear_output()  # what was asked for before
-            self.message.value = f'<p role="status">{html.escape(str(error))}</p>'
+            self.message.value = f'<p role="status">{html.escape(trouble)}</p>'
             return
         self.message.value, self._words = "", words_of(self.sentence.value)
         asking = self._words.index("it") if "it" in self._words else 0
         with self.word.hold_trait_notifications():
             self.word.max, self.word.value = len(self._words) - 1, asking
         self.draw()
+
+    def _trouble(self) -> str:
+        """Why the sentence cannot be read, or nothing."""
+        count = len(words_of(self.sentence.value))
+        if not 1 <= count <= LONGEST:
+            return f"The sentence has {count} words; type 1 to {LONGEST}, such as: {EXAMPLES[0]}"
+        try:
+            tokens([self.sentence.value])
+        except ValueError as error:
+            return str(error)
+        return ""
 
     def draw(self) -> None:
         """Draws the arcs of the chosen word."""

@@ -2,10 +2,12 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from sora_edu.teach import notebooks
 from sora_edu.teach.anatomy import code_hash
 from sora_edu.teach.notebooks import execute, main, read, solved, stamp, write
 
@@ -55,19 +57,23 @@ def test_a_cell_that_fails_leaves_the_file_as_it_was(path: Path, capsys):
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
-def test_time_measures_alone_and_writes_the_times_between_the_marks(path: Path):
+def test_time_measures_alone_and_writes_the_times_between_the_marks(path: Path, monkeypatch):
+    """Two real runs by a clock of our own, on which the first takes 27 seconds and the second 75."""
+    clock = iter([0.0, 27.0, 100.0, 175.0])
+    monkeypatch.setattr(notebooks, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.delenv("SORA_EDU_DTYPE", raising=False)
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     notebook = read(path)
     notebook.cells[0].source += "\n\n<!-- times --><!-- /times -->\n\nThe end."
-    notebook.cells[
-        1
-    ].source = "import os, time; time.sleep(6.5 * (os.environ.get('SORA_EDU_DTYPE') == 'float32'))"
+    kernel = "(os.environ.get('SORA_EDU_DTYPE', '-'), os.environ['OMP_NUM_THREADS'])"
+    notebook.cells[1].source = f"import os\nwith open('seen', 'a') as file:\n    print(*{kernel}, file=file)"
     write(path, notebook)
     assert main(["time", str(path)]) == 0
+    assert (path.parent / "seen").read_text() == "- 2\nfloat32 2\n"
     notebook = read(path)
     times = notebook.metadata.sora_edu.times
     assert times.reading == 1 and times.exercises == 0 and times.code == code_hash(notebook)
-    assert 0 < times.run < times.run_float32 < 3
+    assert (times.run, times.run_float32) == (0.5, 1.3)
     said = f"Reading 1 minute, running {times.run:g} minutes on two cores"
     said += f" ({times.run_float32:g} in plain float32)."
     assert f"<!-- times -->{said}<!-- /times -->\n\nThe end." in notebook.cells[0].source

@@ -42,6 +42,14 @@ def test_unknown_words_are_named_and_the_slider_does_no_harm(explorer, drawn):
     assert len(drawn) > count and 'Where "the" looks in "the cake"' in drawn[-1]
 
 
+@pytest.mark.parametrize(("text", "count"), [("", 0), ("?!", 0), ("the pizza " * 17, 34)])
+def test_too_few_and_too_many_words_are_counted(text, count, explorer, drawn):
+    before = len(drawn)
+    explorer.sentence.value = text
+    assert f"The sentence has {count} words; type 1 to 32, such as: the pizza" in explorer.message.value
+    assert len(drawn) == before and explorer.chosen.value == ""
+
+
 def test_without_a_kernel_it_is_a_picture(drawn):
     pictures.explore(Resolver(1).eval(), "the cat and it ran away")
     assert len(drawn) == 1 and "round 1: the answer" in drawn[0]

@@ -335,9 +335,9 @@ def test_a_check_is_the_same_under_another_default_dtype():
 
 def test_a_check_says_the_same_every_time_and_is_quick():
     mine = CENTRED.correct_alternatives[0]
-    started = time.perf_counter()
+    started = time.process_time()
     texts = {repr(judge(CENTRED, f)) for f in (mine, mine)}
-    assert len(texts) == 1 and time.perf_counter() - started < 1
+    assert len(texts) == 1 and time.process_time() - started < 1
     assert len({repr(judge(CENTRED, lambda x, axis=-1: x + 0.5)) for _ in range(3)}) == 1
 
 

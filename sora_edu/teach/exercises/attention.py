@@ -258,6 +258,10 @@ def _hidden_scores_are_zero(q, k, v, mask=None):
     return (scores if mask is None else scores * mask).softmax(-1) @ v
 
 
+def _mask_unused(q, k, v, mask=None):
+    return _sdp(q, k, v)
+
+
 def _mask_after_softmax(q, k, v, mask=None):
     weights = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(-1)
     return (weights if mask is None else weights * mask) @ v
@@ -374,6 +378,21 @@ SCALED_DOT_PRODUCT = Exercise(
             evidence=(
                 "georg-wolflein/good-features pull request 1 and awslabs/gluonts pull request 1401: masks"
                 " multiplied on or filled with about 0 before softmax."
+            ),
+        ),
+        Misconception(
+            id="mask_unused",
+            title="right without a mask, but the mask is not used yet: everybody still sees everything",
+            wrong=_mask_unused,
+            hints=Hints(
+                "What should change in the scores when a key is hidden?",
+                "Between the scores and softmax, wherever `mask` is not None.",
+                "scores = scores.masked_fill(~mask, -inf), then softmax over the keys",
+            ),
+            section="Masks",
+            evidence=(
+                "Reasoning slip: the half-way answer, since the exercise begins without a mask. Nothing fails"
+                " if it stays at that: shapes fit, and a model that sees the future reports a lower loss."
             ),
         ),
         Misconception(
