@@ -117,6 +117,18 @@ def test_the_catalogue_in_the_docs_is_current():
     assert written == page(EXERCISES), "run: python -m sora_edu.teach.catalogue docs/misconceptions.md"
 
 
+class _RunsOn(BaseException):
+    """A mutant has no end. No `Exception`: the check would note that, and go on to its next case."""
+
+
+def test_a_mutant_without_end_does_not_pass():
+    def endless(length: int, past: int = 0) -> torch.Tensor:
+        while True:
+            past += length
+
+    assert not _passes(find("attention.causal_mask"), endless, seconds=0.2)
+
+
 def _passes(exercise: Exercise, mutant: object, seconds: float = 5.0) -> bool:
     """Whether a mutant passes; one that does not come to an end does not.
 
@@ -127,12 +139,14 @@ def _passes(exercise: Exercise, mutant: object, seconds: float = 5.0) -> bool:
         return judge(exercise, subject).passed
 
     def stop(*_: object) -> None:
-        raise TimeoutError("the mutant runs on")
+        raise _RunsOn
 
     before = signal.signal(signal.SIGPROF, stop)
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         return judge(exercise, subject).passed
+    except _RunsOn:
+        return False
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
