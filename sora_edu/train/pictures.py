@@ -163,7 +163,7 @@ def train_autoencoder(
     batch: int = 32,
     *,
     lr: float = AUTOENCODER_RUN["lr"],
-    muon_lr: float = AUTOENCODER_RUN["muon_lr"],
+    muon_lr: float | None = AUTOENCODER_RUN["muon_lr"],
     config: ImageAutoencoderConfig | None = None,
     images: Float[Tensor, "n 3 h w"] | None = None,
     seed: int = 0,
@@ -172,7 +172,7 @@ def train_autoencoder(
     """Trains an image autoencoder on stills, and sets its scale factor.
 
     Args:
-        beta: the price of a nat of KL; see `autoencoder_loss`.
+        beta: the price of a nat of KL; see `autoencoder_loss`. 0 trains a plain autoencoder, without noise.
         steps, batch: optimiser steps, and pictures for each.
         lr, muon_lr: the largest learning rates; see `fit`.
         config: sizes; by default those of the autoencoder that ships.
@@ -188,8 +188,9 @@ def train_autoencoder(
 
     def loss_of(generator: torch.Generator) -> Tensor:
         x = batch_of(images, batch, generator)
-        reconstruction, posterior = model(x, generator)
-        return autoencoder_loss(reconstruction, x, posterior, beta)
+        posterior = model.posterior(x)
+        z = posterior.sample(generator) if beta else posterior.mean
+        return autoencoder_loss(model.decoder(z), x, posterior, beta)
 
     model, curve = fit(model, loss_of, steps, lr, seed, progress, muon_lr)
     model.set_scale(model.encode(images[:1000]))
