@@ -44,7 +44,9 @@ TOLD = ("class", "caption")
 
 WIDTH, DEPTH, HEADS, TEXT_WIDTH = 96, 4, 4, 64
 BATCH = 32
-RUN = {"lr": 3e-3, "muon_lr": 0.04}
+RATE = 2e-3
+"""Largest learning rate of Adam."""
+
 STEPS = 1000
 """Steps of the cheapest network, adaLN with a class; the budget of all is what these cost."""
 
@@ -191,7 +193,7 @@ def train(
         chosen = torch.randint(len(known.latents), (BATCH,), generator=generator)
         return _loss(network, known, told, chosen, generator)
 
-    average, _ = fit(network, loss_of, count, RUN["lr"], seed, progress, RUN["muon_lr"])
+    average, _ = fit(network, loss_of, count, RATE, seed, progress)
     note(count, average)
     return average.eval(), curve
 
@@ -258,7 +260,7 @@ def record(path: Path, seeds: int = 3, steps: int = STEPS, pictures: int = TRAIN
     real = shares_read(fresh.latents, fresh)
     settings = {"budget_steps": steps, "batch": BATCH, "guidance": GUIDANCE, "sampler_steps": SAMPLER_STEPS}
     kept = json.loads(path.read_text()) if path.exists() else {}
-    kept |= {"settings": settings | {"asked": ASKED, "pictures": pictures, **RUN}, "real": real}
+    kept |= {"settings": settings | {"asked": ASKED, "pictures": pictures, "lr": RATE}, "real": real}
     for seed in range(seeds):
         for told in TOLD:
             for conditioning in CONDITIONINGS:
