@@ -123,7 +123,9 @@ def cuts(picture: Float[Tensor, "3 h w"], latent: Float[Tensor, "c h w"], patche
         ax.spines[:].set_visible(False)
         rows, columns = height // patch, width // patch
         ax.set_title(f"p = {patch}")
-        ax.set_xlabel(f"{rows} x {columns} = {rows * columns} tokens\nof {patch} x {patch} x {channels} numbers")
+        ax.set_xlabel(
+            f"{rows} x {columns} = {rows * columns} tokens\nof {patch} x {patch} x {channels} numbers"
+        )
         spoken.append(f"with p = {patch} a grid of {rows} by {columns}")
     show(fig, alt=f"A picture, and one channel of its latent under grids of patches: {'; '.join(spoken)}.")
 
@@ -148,10 +150,10 @@ def time_codes(times: Float[Tensor, " n"], codes: Mapping[str, Float[Tensor, "n 
 # --- blocks ----------------------------------------------------------------------------------------------
 
 _TOLD = {
-    "in_context": "time and class stand among the patches;\nthey are dropped after the last block",
-    "cross_attention": "tokens of time and class are asked:\nqueries from patches, keys and values from them",
-    "adaln": "time + class: 4 vectors, a shift and a scale\nfor each of the two norms",
-    "adaln_zero": "time + class: 6 vectors,\nshift, scale and gate for each layer",
+    "in_context": "t and y are tokens among the patches, dropped after the last block",
+    "cross_attention": "patches ask the tokens of t and y, in a layer of its own",
+    "adaln": "t + y gives each norm its shift and scale",
+    "adaln_zero": "t + y gives each layer shift, scale and gate",
 }
 
 
@@ -179,10 +181,10 @@ def _branch(ax: Axes, x: float, layer: str, norm: str, told: str, gated: bool) -
     """One layer beside the stream, starting at x: norm, layer, gate, sum. Returns where it ends."""
     up, warm = 5.5, "#FFE3CF"
     _arrow(ax, (x, 0), (x, up - 1.7))
-    _box(ax, x - 1, up, 8, norm, warm if told == "norm" else "white")
-    _arrow(ax, (x + 7, up), (x + 8.9, up))
-    _box(ax, x + 9, up, 12, layer, warm if told == "layer" else PALETTE["pale"])
-    end = x + 21
+    _box(ax, x - 1, up, 5, norm, warm if told == "norm" else "white")
+    _arrow(ax, (x + 4, up), (x + 5.9, up))
+    _box(ax, x + 6, up, 17, layer, warm if told == "layer" else PALETTE["pale"])
+    end = x + 23
     if gated:
         _arrow(ax, (end, up), (end + 2, up))
         _circle(ax, end + 3, up, "×", warm)
@@ -193,7 +195,7 @@ def _branch(ax: Axes, x: float, layer: str, norm: str, told: str, gated: bool) -
     _circle(ax, end + 2.5, 0, "+", "white")
     if told:
         top = 11.2
-        at = {"norm": (x + 3,), "layer": (x + 15,)}[told] + ((end - 1,) if gated else ())
+        at = {"norm": (x + 1.5,), "layer": (x + 14.5,)}[told] + ((end - 1,) if gated else ())
         for place in at:
             _arrow(ax, (place, top), (place, up + 1.7), "vermilion")
     return end + 2.5
@@ -201,7 +203,7 @@ def _branch(ax: Axes, x: float, layer: str, norm: str, told: str, gated: bool) -
 
 def blocks(*names: str) -> None:
     """One or more designs of the block, drawn from left to right; what the condition touches is coloured."""
-    fig, axes = plt.subplots(len(names), 1, figsize=(12.5, 2.9 * len(names)), squeeze=False)
+    fig, axes = plt.subplots(len(names), 1, figsize=(12.5, 2.7 * len(names)), squeeze=False)
     for ax, name in zip(axes[:, 0], names, strict=True):
         modulated = name in ("adaln", "adaln_zero")
         layers = ["self-attention", "MLP"]
@@ -210,7 +212,7 @@ def blocks(*names: str) -> None:
         x, told = 12.0, "norm" if modulated else ""
         for layer in layers:
             asked = "layer" if layer == "cross-attention" else told
-            x = _branch(ax, x, layer, "LN" if modulated else "LayerNorm", asked, name == "adaln_zero") + 4
+            x = _branch(ax, x, layer, "LN", asked, name == "adaln_zero") + 4
         _arrow(ax, (0, 0), (x, 0))
         for k in range(4):
             ax.add_patch(Rectangle((0.2 + 1.5 * k, -0.7), 1.2, 1.4, color=PALETTE["blue"], zorder=4))
@@ -220,11 +222,11 @@ def blocks(*names: str) -> None:
                 ax.text(6.95 + 1.7 * k, 0, letter, color="white", ha="center", va="center", zorder=5)
         else:
             ax.plot([12, x - 4], [11.2, 11.2], color=PALETTE["vermilion"], lw=3)
-        ax.text(0, 11.2, LOOKS[name][0], fontsize=17, fontweight="bold", va="center")
-        ax.text(88, 4.5, _TOLD[name], fontsize=13, va="center")
-        ax.set(xlim=(-0.5, 128), ylim=(-2.2, 13))
+            ax.text(11.4, 11.2, "t, y", color=PALETTE["vermilion"], fontsize=15, ha="right", va="center")
+        ax.set_title(f"{LOOKS[name][0]}: {_TOLD[name]}", loc="left")
+        ax.set(xlim=(-0.5, 104), ylim=(-2.2, 13))
         ax.axis("off")
-    drawn = "; ".join(f"{LOOKS[name][0]}: {_TOLD[name]}" for name in names).replace("\n", " ")
+    drawn = "; ".join(f"{LOOKS[name][0]}: {_TOLD[name]}" for name in names)
     show(fig, alt=f"The block from left to right, patches on a line that every layer adds to. {drawn}.")
 
 
@@ -249,6 +251,7 @@ def silent_start(changes: Mapping[str, Sequence[float]]) -> None:
         label, colour = LOOKS[name]
         ax.plot(range(len(change)), [100 * part for part in change], "o-", color=PALETTE[colour], label=label)
     ax.set(xlabel="blocks passed", ylabel="change of the patches (%)", ylim=(-10, None))
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     ends = ", ".join(f"{LOOKS[name][0]} {100 * change[-1]:.0f} %" for name, change in changes.items())
     show(fig, alt=f"How far patches move through the blocks of untrained models. At the end: {ends}.")
@@ -260,19 +263,28 @@ def silent_start(changes: Mapping[str, Sequence[float]]) -> None:
 def compute_against_fid(macs: Mapping[str, float]) -> None:
     """Our count of multiply-adds for each size, against the FID that the paper measured."""
     colours = {"S": "blue", "B": "orange", "L": "green", "XL": "vermilion"}
+    markers = {"8": "s", "4": "^", "2": "o"}
     fig, ax = plt.subplots(figsize=(11, 4.8))
     for letters, colour in colours.items():
         names = [name for name in PAPER_SIZES if name.partition("/")[0] == letters]
         points = [(macs[name] / 1e9, PAPER_SIZES[name].fid) for name in names]
-        millions = PAPER_SIZES[names[-1]].millions
-        ax.plot(*zip(*points, strict=True), "o-", color=PALETTE[colour], label=f"{letters}: {millions} M weights")
+        ax.plot(*zip(*points, strict=True), color=PALETTE[colour], lw=1.5, zorder=1)
         for name, point in zip(names, points, strict=True):
-            ax.annotate(f"p = {name.partition('/')[2]}", point, (6, 6), textcoords="offset points", fontsize=12)
-    ax.set(xscale="log", xlabel="multiply-adds of one evaluation (thousand million)", ylabel="FID in the paper")
+            ax.plot(*point, markers[name.partition("/")[2]], color=PALETTE[colour], markersize=10)
+        ax.plot(
+            [], [], color=PALETTE[colour], label=f"{letters}, {PAPER_SIZES[names[-1]].millions} M weights"
+        )
+    for patch, marker in markers.items():
+        ax.plot([], [], marker, color=PALETTE["grey"], markersize=10, label=f"p = {patch}")
+    ax.set(
+        xscale="log", xlabel="multiply-adds of one evaluation (thousand million)", ylabel="FID in the paper"
+    )
     ax.set_xticks([1, 10, 100], ["1", "10", "100"])
     ax.set_ylim(0, 175)
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    told = "; ".join(f"{name} {macs[name] / 1e9:.1f}, {quoted.fid:.1f}" for name, quoted in PAPER_SIZES.items())
+    told = "; ".join(
+        f"{name} {macs[name] / 1e9:.1f}, {quoted.fid:.1f}" for name, quoted in PAPER_SIZES.items()
+    )
     show(fig, alt=f"Multiply-adds in thousand millions and FID of 12 models, falling together: {told}.")
 
 
@@ -285,3 +297,71 @@ def losses(curves: Mapping[str, Sequence[tuple[int, float]]], title: str = "") -
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     ends = "; ".join(f"{name} ends at {curve[-1][1]:.2f}" for name, curve in curves.items())
     show(fig, alt=f"Training losses. {ends}.")
+
+
+# --- the comparison --------------------------------------------------------------------------------------
+
+_TOLD_BY = {"class": "told the class (1 token)", "caption": "told the caption (a token for each word)"}
+
+
+def race(kept: Mapping, mine: Mapping[str, Mapping[str, Sequence]] | None = None) -> None:
+    """Validation losses of the four designs by share of the budget; the learner's own by step, in front.
+
+    Args:
+        kept: the reference runs, drawn as bands over their seeds.
+        mine: for designs told the class, "steps" and "loss", as `conditioning.train` returns them.
+    """
+    fig, axes = plt.subplots(1, 2, figsize=(13, 4.8), sharey=True)
+    spoken = []
+    for ax, (told, title) in zip(axes, _TOLD_BY.items(), strict=True):
+        for name, (label, colour) in LOOKS.items():
+            part = kept[told][name]
+            runs, steps = np.array(part["loss"]), np.array(part["steps"])
+            ax.fill_between(steps, runs.min(0), runs.max(0), color=PALETTE[colour], alpha=0.25, lw=0)
+            ax.plot(steps, runs.mean(0), "--", lw=1.8, color=PALETTE[colour], label=label)
+            spoken.append(f"{label}, {told}, {runs[:, -1].mean():.3f}")
+        ax.set(title=title, xlabel="training step", yscale="log")
+        ax.set_yticks([0.6, 0.8, 1, 1.4, 2], ["0.6", "0.8", "1", "1.4", "2"])
+        ax.minorticks_off()
+    for name, curve in (mine or {}).items():
+        axes[0].plot(
+            curve["steps"], curve["loss"], color=PALETTE[LOOKS[name][1]], label=f"{LOOKS[name][0]}, yours"
+        )
+    axes[0].set_ylabel("loss on fresh pictures")
+    handles, labels = axes[0].get_legend_handles_labels()
+    axes[1].legend(handles, labels, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    show(fig, alt=f"Losses of four designs during training. Reference runs end at: {'; '.join(spoken)}.")
+
+
+def outcomes(kept: Mapping) -> None:
+    """How each design ended: loss, pictures read as asked for, and beside them the paper's FID."""
+    fig, axes = plt.subplots(1, 3, figsize=(13.5, 4.4))
+    spoken = []
+    for place, (name, (label, colour)) in enumerate(LOOKS.items()):
+        for offset, told, marker in ((-0.14, "class", "o"), (0.14, "caption", "s")):
+            part = kept[told][name]
+            ends, read = [run[-1] for run in part["loss"]], [100 * share for share in part["both"]]
+            for ax, values in zip(axes, (ends, read), strict=False):
+                ax.plot(len(values) * [place + offset], values, marker, color=PALETTE[colour], alpha=0.8)
+                ax.plot(
+                    place + offset + np.array([-0.1, 0.1]), 2 * [np.mean(values)], color=PALETTE["ink"], lw=2
+                )
+            spoken.append(f"{label}, {told}: loss {np.mean(ends):.3f}, {np.mean(read):.0f} % read right")
+        axes[2].plot(place, PAPER_DESIGNS[name].fid, "D", color=PALETTE[colour], markersize=10)
+    for marker, told in (("o", "class"), ("s", "caption")):
+        axes[0].plot([], [], marker, color=PALETTE["grey"], label=told)
+    axes[0].legend(fontsize=12)
+    titles = ("loss at the end", "read as asked for (%)", "the paper: FID, DiT-XL/2, class")
+    for ax, title in zip(axes, titles, strict=True):
+        ax.set_title(title, fontsize=15)
+        ax.set_xticks(
+            range(len(LOOKS)), [label.replace("-", "-\n") for label, _ in LOOKS.values()], fontsize=12
+        )
+        ax.set_xlim(-0.5, len(LOOKS) - 0.5)
+    axes[1].set_ylim(0, 100)
+    axes[2].set_ylim(0, 40)
+    quoted = ", ".join(f"{LOOKS[name][0]} {quote.fid}" for name, quote in PAPER_DESIGNS.items())
+    show(
+        fig,
+        alt=f"Ends of the reference runs, means over seeds: {'; '.join(spoken)}. FID in the paper: {quoted}.",
+    )
