@@ -12,11 +12,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sora_edu.attention import SelfAttention
+from sora_edu.dit import DiTBlock, Modulation, initialise, modulate, time_embedding
 from sora_edu.patches import check_divides, patchify_video, unpatchify_video
 from sora_edu.positions import sinusoidal_3d
 
@@ -60,54 +59,14 @@ class VideoDiTConfig:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; use one of: {', '.join(known)}")
 
 
-def time_embedding(t: Float[Tensor, "..."], dim: int = 256) -> Float[Tensor, "... {dim}"]:
-    """Cosines then sines of 1000 t at `dim` / 2 frequencies from 1 down to about 1/10000, in float64 inside.
-
-    `dim` is even. Peebles & Xie 2023, released code.
-    """
-    half = dim // 2
-    speeds = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float64, device=t.device) / half)
-    angles = 1000 * t.double()[..., None] * speeds
-    return torch.cat([angles.cos(), angles.sin()], dim=-1).float()
-
-
-def modulate(
-    x: Float[Tensor, "b n d"], shift: Float[Tensor, " b #n d"], scale: Float[Tensor, " b #n d"]
-) -> Float[Tensor, "b n d"]:
-    """LayerNorm without weights of its own, then x (1 + scale) + shift."""
-    return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
-
-
-class Modulation(nn.Module):
-    """SiLU and a linear map from the condition to `parts` vectors of `width`; all zero at the start."""
-
-    def __init__(self, condition_width: int, width: int, parts: int):
-        super().__init__()
-        self.parts = parts
-        self.linear = nn.Linear(condition_width, parts * width)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, condition: Float[Tensor, "b n c"]) -> tuple[Float[Tensor, "b n d"], ...]:
-        return self.linear(F.silu(condition)).chunk(self.parts, dim=-1)
-
-
-class VideoDiTBlock(nn.Module):
+class VideoDiTBlock(DiTBlock):
     """Attention, then an MLP, each shifted, scaled and gated by the condition; a fresh one does nothing."""
 
     def __init__(self, config: VideoDiTConfig):
-        super().__init__()
-        width, hidden = config.width, config.mlp_ratio * config.width
-        self.modulation = Modulation(config.condition_width, width, 6)
-        self.attention = SelfAttention(width, config.heads, config.qk_norm)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU("tanh"), nn.Linear(hidden, width))
-
-    def forward(
-        self, x: Float[Tensor, "b n d"], condition: Float[Tensor, " b #n c"]
-    ) -> Float[Tensor, "b n d"]:
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition)
-        x = x + gate1 * self.attention(modulate(x, shift1, scale1))
-        return x + gate2 * self.mlp(modulate(x, shift2, scale2))
+        super().__init__(
+            config.width, config.heads, config.mlp_ratio, config.conditioning, config.condition_width,
+            config.qk_norm,
+        )  # fmt: skip
 
 
 class VideoDiT(nn.Module):
@@ -118,27 +77,12 @@ class VideoDiT(nn.Module):
         self.config = config
         cells, condition = math.prod(config.patch), config.condition_width
         self.patch_embed = nn.Linear(cells * (2 * config.channels + MASK_CHANNELS), config.width)
-        self.time_embed = nn.Sequential(
-            nn.Linear(256, condition), nn.SiLU(), nn.Linear(condition, condition)
-        )
+        self.time_embed = nn.Sequential(nn.Linear(256, condition), nn.SiLU(), nn.Linear(condition, condition))
         self.text_embed = nn.Linear(config.text_width, condition)
         self.blocks = nn.ModuleList(VideoDiTBlock(config) for _ in range(config.depth))
         self.final_modulation = Modulation(condition, config.width, 2)
         self.final = nn.Linear(config.width, cells * config.channels)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """Xavier for every linear, 0.02 for the time MLP, zeros where the output must start at exactly 0."""
-        zeros = {id(m.linear) for m in self.modules() if isinstance(m, Modulation)} | {id(self.final)}
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
-                if id(module) in zeros:
-                    nn.init.zeros_(module.weight)
-                else:
-                    nn.init.xavier_uniform_(module.weight)
-        for layer in (self.time_embed[0], self.time_embed[2]):
-            nn.init.normal_(layer.weight, std=0.02)
+        initialise(self)
 
     def forward(
         self,
