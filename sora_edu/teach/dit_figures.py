@@ -6,13 +6,17 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import Tensor
 
 from sora_edu.assets import data_path
+from sora_edu.data.world import COLOURS, SHAPES
 from sora_edu.teach.figures import DIVERGING, PALETTE, show
+from sora_edu.train.conditioning import ASKED, SHOWN, Examples, examples, latents_from_text
+from sora_edu.train.pictures import TEST_SEED, picture_autoencoder
 
 LOOKS = {
     "in_context": ("in-context", "blue"),
@@ -365,3 +369,36 @@ def outcomes(kept: Mapping) -> None:
         fig,
         alt=f"Ends of the reference runs, means over seeds: {'; '.join(spoken)}. FID in the paper: {quoted}.",
     )
+
+
+def asked_for(examples: Examples, count: int) -> list[str]:
+    """What the first `count` pictures are asked to show, such as "red star"."""
+    pairs = zip(examples.colours[:count].tolist(), examples.shapes[:count].tolist(), strict=True)
+    return [f"{tuple(COLOURS)[colour]}\n{SHAPES[shape]}" for colour, shape in pairs]
+
+
+def designs(kept: Mapping, told: str, asked: Examples) -> None:
+    """Pictures by the four designs' first reference runs, below real ones of the same classes."""
+    decode = picture_autoencoder().decode
+    with torch.no_grad():
+        rows = {"real": decode(asked.latents[:SHOWN])}
+        for name, (label, _) in LOOKS.items():
+            rows[label] = decode(latents_from_text(kept[told][name]["samples"]))
+    titles = asked_for(asked, SHOWN)
+    listed = ", ".join(title.replace("\n", " ") for title in titles)
+    gallery(
+        rows,
+        titles=titles,
+        alt=f"A row of real pictures and a row by each design, told the {told}: {listed}.",
+    )
+
+
+def promise() -> None:
+    """The picture that the chapter ends with, from the reference run of adaLN-Zero."""
+    asked = examples(ASKED, TEST_SEED)
+    latents = latents_from_text(reference()["class"]["adaln_zero"]["samples"])
+    with torch.no_grad():
+        rows = {"made from\nnoise": picture_autoencoder().decode(latents)}
+    titles = asked_for(asked, SHOWN)
+    listed = ", ".join(title.replace("\n", " ") for title in titles)
+    gallery(rows, titles=titles, alt=f"Pictures that a diffusion transformer made, asked for: {listed}.")
