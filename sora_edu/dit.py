@@ -580,7 +580,7 @@ def initialise(model: nn.Module) -> None:
 
 
 def guided(
-    model: DiT,
+    model: nn.Module,
     x: Float[Tensor, "b c h w"],
     t: Float[Tensor, " b"],
     y: Int[Tensor, " b"] | Float[Tensor, "b l e"],
@@ -591,7 +591,7 @@ def guided(
     """Classifier-free guidance of a DiT: f = f_null + s (f_y - f_null), from one pass of twice the batch.
 
     Args:
-        model: told y and, beside it, nothing.
+        model: a `DiT`, or one that is called as it is; told y and, beside it, nothing.
         x, t, y, y_mask: as in `DiT.forward`.
         scale: s; 1 is plain conditional, and then one evaluation is enough.
         channels: how many channels of the prediction are guided; None for all. The released code guides the
@@ -612,7 +612,9 @@ def guided(
     x, t, y = (torch.cat([value, value]) for value in (x, t, y))
     y_mask = None if y_mask is None else torch.cat([y_mask, y_mask])
     told, untold = model(x, t, y, y_mask, torch.arange(2 * b, device=x.device) >= b).chunk(2)
-    return torch.cat([guide(told[:, :channels], untold[:, :channels], scale), told[:, channels:]], dim=1)
+    return torch.cat(
+        [guide(told[:, :channels], untold[:, :channels], float(scale)), told[:, channels:]], dim=1
+    )
 
 
 # --- sizes -----------------------------------------------------------------------------------------------
