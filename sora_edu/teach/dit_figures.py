@@ -207,7 +207,10 @@ def _branch(ax: Axes, x: float, layer: str, norm: str, told: str, gated: bool) -
 
 def blocks(*names: str) -> None:
     """One or more designs of the block, drawn from left to right; what the condition touches is coloured."""
-    fig, axes = plt.subplots(len(names), 1, figsize=(12.5, 2.7 * len(names)), squeeze=False)
+    heights = [1.9 if name == "in_context" else 2.7 for name in names]  # inches
+    fig, axes = plt.subplots(
+        len(names), 1, figsize=(12.5, sum(heights)), squeeze=False, height_ratios=heights
+    )
     for ax, name in zip(axes[:, 0], names, strict=True):
         modulated = name in ("adaln", "adaln_zero")
         layers = ["self-attention", "MLP"]
@@ -228,7 +231,7 @@ def blocks(*names: str) -> None:
             ax.plot([12, x - 4], [11.2, 11.2], color=PALETTE["vermilion"], lw=3)
             ax.text(11.4, 11.2, "t, y", color=PALETTE["vermilion"], fontsize=15, ha="right", va="center")
         ax.set_title(f"{LOOKS[name][0]}: {_TOLD[name]}", loc="left")
-        ax.set(xlim=(-0.5, 104), ylim=(-2.2, 13))
+        ax.set(xlim=(-0.5, 104), ylim=(-2.2, 8.5 if name == "in_context" else 13))
         ax.axis("off")
     drawn = "; ".join(f"{LOOKS[name][0]}: {_TOLD[name]}" for name in names)
     show(fig, alt=f"The block from left to right, patches on a line that every layer adds to. {drawn}.")
