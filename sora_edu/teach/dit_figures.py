@@ -112,6 +112,7 @@ def gallery(
 def cuts(picture: Float[Tensor, "3 h w"], latent: Float[Tensor, "c h w"], patches: Sequence[int]) -> None:
     """A picture, a channel of its latent, and that latent cut into patches of several sizes."""
     channels, height, width = latent.shape
+    most = float(latent[0].abs().max())
     fig, axes = plt.subplots(1, 1 + len(patches), figsize=(3.6 * (1 + len(patches)), 4.3))
     axes[0].imshow(_pixels(picture))
     axes[0].set_title(f"{picture.shape[1]} by {picture.shape[2]} pixels")
@@ -119,7 +120,7 @@ def cuts(picture: Float[Tensor, "3 h w"], latent: Float[Tensor, "c h w"], patche
     _bare(axes[0])
     spoken = []
     for ax, patch in zip(axes[1:], patches, strict=True):
-        ax.imshow(latent[0], cmap=DIVERGING, vmin=-3, vmax=3, extent=(0, width, height, 0))
+        ax.imshow(latent[0], cmap=DIVERGING, vmin=-most, vmax=most, extent=(0, width, height, 0))
         ax.set(xticks=range(0, width + 1, patch), yticks=range(0, height + 1, patch))
         ax.set(xticklabels=[], yticklabels=[])
         ax.tick_params(length=0)
