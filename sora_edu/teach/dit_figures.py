@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -162,7 +163,7 @@ _TOLD = {
 }
 
 
-def _box(ax: Axes, x: float, y: float, width: float, text: str, face: str) -> None:
+def _box(ax: Axes, x: Real, y: Real, width: Real, text: str, face: str) -> None:
     ax.add_patch(
         FancyBboxPatch(
             (x, y - 1.6), width, 3.2, boxstyle="round,pad=0,rounding_size=0.5", facecolor=face,
@@ -172,17 +173,17 @@ def _box(ax: Axes, x: float, y: float, width: float, text: str, face: str) -> No
     ax.text(x + width / 2, y, text, ha="center", va="center_baseline", fontsize=13, zorder=4)
 
 
-def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], colour: str = "ink") -> None:
+def _arrow(ax: Axes, start: tuple[Real, Real], end: tuple[Real, Real], colour: str = "ink") -> None:
     style = {"arrowstyle": "-|>", "color": PALETTE[colour], "lw": 1.6, "shrinkA": 0, "shrinkB": 0}
     ax.annotate("", xy=end, xytext=start, arrowprops=style, zorder=2)
 
 
-def _circle(ax: Axes, x: float, y: float, text: str, face: str) -> None:
+def _circle(ax: Axes, x: Real, y: Real, text: str, face: str) -> None:
     ax.plot(x, y, "o", markersize=19, color=face, markeredgecolor=PALETTE["ink"], zorder=3)
     ax.text(x, y, text, ha="center", va="center", fontsize=14, zorder=4)
 
 
-def _branch(ax: Axes, x: float, layer: str, norm: str, told: str, gated: bool) -> float:
+def _branch(ax: Axes, x: Real, layer: str, norm: str, told: str, gated: bool) -> Real:
     """One layer beside the stream, starting at x: norm, layer, gate, sum. Returns where it ends."""
     up, warm = 5.5, "#FFE3CF"
     _arrow(ax, (x, 0), (x, up - 1.7))
@@ -268,7 +269,7 @@ def silent_start(changes: Mapping[str, Sequence[float]]) -> None:
 # --- cost and outcome ------------------------------------------------------------------------------------
 
 
-def compute_against_fid(macs: Mapping[str, float]) -> None:
+def compute_against_fid(macs: Mapping[str, int]) -> None:
     """Our count of multiply-adds for each size, against the FID that the paper measured."""
     colours = {"S": "blue", "B": "orange", "L": "green", "XL": "vermilion"}
     markers = {"8": "s", "4": "^", "2": "o"}
