@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from numbers import Real
 from typing import NamedTuple
 
@@ -374,6 +375,21 @@ def outcomes(kept: Mapping) -> None:
         fig,
         alt=f"Ends of the reference runs, means over seeds: {'; '.join(spoken)}. FID in the paper: {quoted}.",
     )
+
+
+def ranking(kept: Mapping) -> list[str]:
+    """The order of the designs by mean final loss, and in how many seeds each beats the next, in words."""
+    lines = []
+    for told, title in _TOLD_BY.items():
+        ends = {name: np.array([run[-1] for run in kept[told][name]["loss"]]) for name in LOOKS}
+        order = sorted(LOOKS, key=lambda name: ends[name].mean())
+        lines.append(f"{title}: " + ", ".join(f"{LOOKS[name][0]} {ends[name].mean():.3f}" for name in order))
+        for better, worse in pairwise(order):
+            won = int((ends[better] < ends[worse]).sum())
+            lines.append(
+                f"    {LOOKS[better][0]} is ahead of {LOOKS[worse][0]} in {won} of {len(ends[better])} seeds"
+            )
+    return lines
 
 
 def asked_for(examples: Examples, count: int) -> list[str]:

@@ -71,3 +71,14 @@ def test_wishes_are_named_by_colour_and_shape():
 def test_a_constant_answer_is_said_to_be_one(drawn):
     pictures.answers({"same": torch.ones(4, 3), "other": torch.eye(4)[:, :3]})
     assert "same: patches differ by 0.00" in drawn[-1][1] and "other: patches differ by 0.50" in drawn[-1][1]
+
+
+def test_the_ranking_counts_the_seeds_that_agree():
+    kept = {told: {name: _runs(1.0) for name in CONDITIONINGS} for told in ("class", "caption")}
+    kept["class"]["adaln"] = {"loss": [[2.0, 0.9], [2.0, 1.25]]}
+    kept["class"]["adaln_zero"] = {"loss": [[2.0, 0.5], [2.0, 0.5]]}
+    lines = pictures.ranking(kept)
+    assert lines[0].endswith("adaLN-Zero 0.500, adaLN 1.075, in-context 1.100, cross-attention 1.100")
+    assert lines[1].endswith("adaLN-Zero is ahead of adaLN in 2 of 2 seeds")
+    assert lines[2].endswith("adaLN is ahead of in-context in 1 of 2 seeds")
+    assert lines[3].endswith("in 0 of 2 seeds")
