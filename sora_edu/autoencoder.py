@@ -1,15 +1,25 @@
-"""The causal video autoencoder: 1 + 4k frames to 1 + k latent frames, eight times smaller each way.
+"""Autoencoders: pixels to latents and back, for pictures (chapter 06) and for videos (chapter 09).
+
+The image autoencoder is variational. Each number of a latent is a normal distribution, whose mean and
+variance the encoder says; the KL divergence to a standard normal, times beta, is what the latents pay:
+
+    b 3 h w  ->  b 4 h/4 w/4        sizes of the course's; Stable Diffusion's divides by 8
+
+The causal video autoencoder makes 1 + k latent frames of 1 + 4k frames, eight times smaller each way:
 
     b 3 1+4k h w  ->  b 16 1+k h/8 w/8
 
-Each latent frame stands for four frames, and the first one for the first frame alone, so that a picture
-is a video of one frame. Nothing looks ahead: encoding the beginning of a clip gives the beginning of its
+Each of its latent frames stands for four frames, and the first one for the first frame alone, so that a
+picture is a video of one frame. Nothing looks ahead: encoding the beginning of a clip gives the beginning of its
 latents, exactly. That rules out every normalisation over time or space-time; here each position is
 normalised by itself. After the causal convolutions of MAGVIT-v2 (Yu et al., 2023, section 3.2), with
 frames folded into channels instead of strided 3-D convolutions, which two CPU cores prefer.
+
+Sources: Kingma and Welling 2014 (VAE), Higgins et al. 2017 (beta), Rombach et al. 2022 (latent diffusion).
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -237,3 +247,194 @@ def reconstruction_loss(
     weight = rearrange(1 + emphasis * near, "(b f) 1 h w -> b 1 f h w", b=len(target))
     error = video.float() - target
     return (weight * (0.5 * error.abs() + 5 * error.square())).mean() / weight.mean()
+
+
+# ---- Pictures --------------------------------------------------------------------------------------------
+
+LOG_VARIANCES = (-30.0, 20.0)
+"""Where log variances are cut off, as in the code of latent diffusion: exp stays finite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageAutoencoderConfig:
+    """Sizes of the image autoencoder."""
+
+    channels: int = 4
+    """Channels of the latents."""
+    widths: tuple[int, ...] = (32, 64)
+    """Channels of the feature maps at half the resolution, at a quarter, and so on; one for each halving."""
+    blocks: int = 1
+    """Residual blocks at each resolution, in the encoder as in the decoder."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "widths", tuple(self.widths))
+        if min((self.channels, self.blocks, *self.widths), default=0) < 1 or not self.widths:
+            raise ValueError(
+                f"channels={self.channels}, widths={self.widths}, blocks={self.blocks}: "
+                "all must be at least 1, and there must be a width for at least one halving"
+            )
+
+    @property
+    def factor(self) -> int:
+        """Pixels along the side of the square that one latent position stands for."""
+        return 2 ** len(self.widths)
+
+
+def reparameterise(
+    mean: Float[Tensor, "..."], log_variance: Float[Tensor, "..."], noise: Float[Tensor, "..."]
+) -> Float[Tensor, "..."]:
+    """A sample of the normal distribution: mean + std noise, with std = exp(log_variance / 2).
+
+    The dice are thrown outside, in `noise` (standard normal), so gradients reach the mean and the variance.
+    Source: Kingma and Welling 2014, section 2.4.
+    """
+    return mean + torch.exp(log_variance / 2) * noise
+
+
+def kl_to_standard_normal(
+    mean: Float[Tensor, "b ..."], log_variance: Float[Tensor, "b ..."]
+) -> Float[Tensor, " b"]:
+    """KL(N(mean, variance) || N(0, 1)) in nats, summed over all numbers of each sample.
+
+    1/2 sum (mean^2 + variance - log variance - 1). Source: Kingma and Welling 2014, appendix B.
+    """
+    return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).flatten(1).sum(1)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What the encoder says of pictures: a normal distribution for each number of the latents, unscaled."""
+
+    mean: Float[Tensor, "b c h w"]
+    """The middle of each."""
+    log_variance: Float[Tensor, "b c h w"]
+    """Natural logarithm of the square of its width."""
+
+    def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "b c h w"]:
+        """One draw of each. The noise comes from a CPU generator, whatever the device."""
+        noise = torch.randn(self.mean.shape, generator=generator, dtype=torch.float32)
+        return reparameterise(self.mean, self.log_variance, noise.to(self.mean))
+
+    def kl(self) -> Float[Tensor, " b"]:
+        """Divergence from the standard normal for each picture, in nats."""
+        return kl_to_standard_normal(self.mean, self.log_variance)
+
+
+def _image_encoder(config: ImageAutoencoderConfig) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, width in pairwise((3, *config.widths)):
+        layers += [Conv(before, width, kernel=2, stride=2)]
+        layers += [ResidualBlock(width) for _ in range(config.blocks)]
+    head = Conv(config.widths[-1], 2 * config.channels, kernel=1)
+    # Narrow at first: from nothing but noise a decoder learns nothing.
+    nn.init.constant_(head.bias[config.channels :], -3.0)
+    return nn.Sequential(*layers, PositionNorm(config.widths[-1]), nn.SiLU(), head)
+
+
+def _image_decoder(config: ImageAutoencoderConfig) -> nn.Sequential:
+    upwards = config.widths[::-1]
+    layers: list[nn.Module] = [Conv(config.channels, upwards[0])]
+    layers += [ResidualBlock(upwards[0]) for _ in range(config.blocks)]
+    for before, width in pairwise(upwards):
+        layers += [Conv(before, 4 * width, kernel=1), nn.PixelShuffle(2)]
+        layers += [ResidualBlock(width) for _ in range(config.blocks)]
+    last = upwards[-1]
+    return nn.Sequential(*layers, PositionNorm(last), nn.SiLU(), Conv(last, 4 * 3), nn.PixelShuffle(2))
+
+
+class ImageAutoencoder(nn.Module):
+    """Pictures to latents and back: a variational autoencoder with a learned posterior variance.
+
+    `encode` gives latents times a scale factor, `decode` divides by it. The factor is one over the standard
+    deviation of the training set's latents (`set_scale`), and is kept with the weights; Stable Diffusion's is
+    0.18215. A fresh model's is 1.
+    """
+
+    def __init__(self, config: ImageAutoencoderConfig = ImageAutoencoderConfig()):
+        super().__init__()
+        self.config = config
+        self.encoder, self.decoder = _image_encoder(config), _image_decoder(config)
+        self.register_buffer("scale", torch.ones(()))
+
+    def posterior(self, images: Float[Tensor, "b 3 h w"]) -> Posterior:
+        """What the encoder says of pictures in [-1, 1], unscaled.
+
+        Raises ValueError where height or width is no multiple of `config.factor`.
+        """
+        height, width = images.shape[-2:]
+        if height % self.config.factor or width % self.config.factor:
+            raise ValueError(
+                f"images are {height}x{width}; height and width must be multiples of {self.config.factor}"
+            )
+        said = self.encoder(images.contiguous(memory_format=torch.channels_last))
+        mean, log_variance = said.chunk(2, dim=1)
+        return Posterior(mean, log_variance.clamp(*LOG_VARIANCES))
+
+    def encode(
+        self, images: Float[Tensor, "b 3 h w"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b c h2 w2"]:
+        """Scaled latents: the posterior's mean, or with a generator a sample of it. Errors as above."""
+        posterior = self.posterior(images)
+        return self.scale * (posterior.mean if generator is None else posterior.sample(generator))
+
+    def decode(self, latents: Float[Tensor, "b c h2 w2"]) -> Float[Tensor, "b 3 h w"]:
+        """Pictures of scaled latents, not clamped."""
+        return self.decoder((latents / self.scale).contiguous(memory_format=torch.channels_last))
+
+    def forward(
+        self, images: Float[Tensor, "b 3 h w"], generator: torch.Generator | None = None
+    ) -> tuple[Float[Tensor, "b 3 h w"], Posterior]:
+        """The training pass: decodes a sample of the posterior, and gives the posterior for its KL."""
+        posterior = self.posterior(images)
+        return self.decoder(posterior.sample(generator)), posterior
+
+    @torch.no_grad()
+    def set_scale(self, latents: Float[Tensor, "b c h w"]) -> None:
+        """Makes latents like these, scaled as before, come out of `encode` with a standard deviation of 1."""
+        self.scale.mul_(scale_factor(latents.to(self.scale)))
+
+
+def scale_factor(latents: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
+    """One over the standard deviation of all numbers of the latents, whatever their channel and place.
+
+    Source: Rombach et al. 2022, appendix G; Stable Diffusion's autoencoder ships with 0.18215.
+    """
+    return 1 / latents.std()
+
+
+def autoencoder_loss(
+    reconstruction: Float[Tensor, "b 3 h w"],
+    images: Float[Tensor, "b 3 h w"],
+    posterior: Posterior,
+    beta: float | int,
+) -> Float[Tensor, ""]:
+    """Half the squared error plus beta times the KL, summed over each picture, then per number of a picture.
+
+    It is minus the evidence lower bound, up to a constant and a factor, of a decoder that adds normal noise
+    of variance beta to each colour value. Raises ValueError for a negative beta. Source: Higgins et al. 2017.
+    """
+    if beta < 0:
+        raise ValueError(f"beta={beta}: must not be negative; 0 pays nothing for the latents, 0.01 a little")
+    error = 0.5 * (reconstruction - images).square().flatten(1).sum(1)
+    return (error + beta * posterior.kl()).mean() / images[0].numel()
+
+
+def psnr(x: Float[Tensor, "*shape"], target: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
+    """Peak signal-to-noise ratio in dB of values in [-1, 1], over all of them: 10 log10(4 / mean squared error)."""
+    return 10 * torch.log10(4 / (x - target).square().mean())
+
+
+def image_autoencoder_macs(config: ImageAutoencoderConfig, height: int, width: int) -> tuple[int, int]:
+    """Multiply-adds of encoding and of decoding one picture of height x width pixels, in closed form.
+
+    Convolutions alone: kernel area x channels in x channels out for each position. Norms and biases are not
+    counted.
+    """
+    areas = [height * width // 4**level for level in range(1, len(config.widths) + 1)]
+    blocks = sum(18 * config.blocks * w**2 * area for w, area in zip(config.widths, areas, strict=True))
+    inputs = (3, *config.widths)
+    down = sum(4 * a * b * area for (a, b), area in zip(pairwise(inputs), areas, strict=True))
+    head = config.widths[-1] * 2 * config.channels * areas[-1]
+    stem = 9 * config.channels * config.widths[-1] * areas[-1]
+    up = sum(4 * a * b * area for (a, b), area in zip(pairwise(config.widths), areas[1:], strict=True))
+    return down + blocks + head, stem + blocks + up + 9 * config.widths[0] * 12 * areas[0]

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Shaped
 from scipy import stats
 from torch import Tensor
 
+from sora_edu import autoencoder
 from sora_edu.data import world
 from sora_edu.data.judge import Reading, Track, judge
 from sora_edu.data.world import Prompted, Scene
@@ -84,9 +85,9 @@ def scatter(values: Sequence[Number]) -> tuple[float, int]:
 
 def psnr(video: Video, target: Video, where: Bool[Tensor, "t h w"] | None = None) -> float:
     """Peak signal-to-noise ratio in dB of a clip in [-1, 1], over all pixels or those `where` is True."""
-    error = (video - target).square().mean(0)
-    mse = (error if where is None else error[where]).mean().item()
-    return 10 * math.log10(4 / mse) if mse else math.inf
+    if where is not None:
+        video, target = video[:, where], target[:, where]
+    return autoencoder.psnr(video, target).item()
 
 
 def box_mask(scene: Scene, frames: int, height: int, width: int) -> Bool[Tensor, "t h w"]:
@@ -173,9 +174,7 @@ def _scatters(starts: Starts) -> Float[np.ndarray, "q 2 p"]:
     ).transpose(0, 2, 1)
 
 
-def _ratios(
-    sums: Float[np.ndarray, "2 q 2 p"], times: Shaped[np.ndarray, "m p"]
-) -> Float[np.ndarray, "m q"]:
+def _ratios(sums: Float[np.ndarray, "2 q 2 p"], times: Shaped[np.ndarray, "m p"]) -> Float[np.ndarray, "m q"]:
     """Ratios of pooled standard deviations, each prompt counted so many times; nan where nothing is left."""
     with np.errstate(divide="ignore", invalid="ignore"):
         square, freedom = np.einsum("kqsp,mp->skmq", sums, times)
