@@ -40,8 +40,8 @@ from sora_edu.train.pictures import (
     draw_pictures,
     picture_autoencoder,
     picture_reader,
-    read_pictures,
     seeded,
+    share_read,
 )
 
 PICTURE_MDT = MaskedDiTConfig(
@@ -114,7 +114,7 @@ def step_cost(config: MaskedDiTConfig, masked: bool) -> float:
     A backward pass costs twice the forward one in all cases, and so does not change any comparison.
     """
     if not masked:
-        return masked_macs(config)
+        return float(masked_macs(config))
     ratios = np.linspace(*config.ratio, 201)
     passes = [masked_macs(config, hidden_count(config.tokens, ratio)) for ratio in ratios]
     return masked_macs(config) + float(np.mean(passes))
@@ -201,8 +201,7 @@ def judged(model: MaskedDiT, seed: int = 100) -> dict[str, float]:
     """
     fresh = draw_pictures(SAMPLES, 2)
     pictures = decoded(sample(model, class_of(fresh.colours, fresh.shapes), seed))
-    colours, shapes = read_pictures(pictures)
-    right = ((colours == fresh.colours) & (shapes == fresh.shapes)).float().mean().item()
+    right = share_read(pictures, fresh.colours, fresh.shapes)
     features = picture_reader().features
     return {"read_as_asked": right, "frechet": frechet(features(pictures), features(fresh.images))}
 
@@ -212,8 +211,7 @@ def bounds() -> dict[str, float]:
     """The same numbers for real pictures that have been through the autoencoder: no model can do better."""
     fresh, other = draw_pictures(SAMPLES, 2), draw_pictures(SAMPLES, 3)
     again = decoded(picture_autoencoder().encode(other.images))
-    colours, shapes = read_pictures(again)
-    right = ((colours == other.colours) & (shapes == other.shapes)).float().mean().item()
+    right = share_read(again, other.colours, other.shapes)
     features = picture_reader().features
     return {"read_as_asked": right, "frechet": frechet(features(again), features(fresh.images))}
 
