@@ -150,7 +150,7 @@ def gallery(
 ) -> None:
     """Pictures under the names of the classes that were asked for; what the reader sees otherwise is red."""
     colours, shapes = read_pictures(pictures)
-    said = masking.class_of(colours, shapes)
+    said = len(SHAPES) * colours + shapes
     rows = -(-len(pictures) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(2.2 * columns, 2.6 * rows), squeeze=False)
     for ax in axes.flat:
