@@ -1,0 +1,279 @@
+"""The trainings of chapter 08: masked against plain diffusion transformers, on latents of toy pictures.
+
+One model, `PICTURE_MDT`, is trained in three ways. "masked" learns from two passes a step, one of them with
+tokens hidden. "plain" learns from the full pass alone, once for as many steps, and once for as many
+multiply-adds, second passes included. What else could differ does not: weights at the start, batches, times,
+noise and dropped labels come from the same seeds.
+
+    python -m sora_edu.train.masking      writes data/curves/08_masking.json, the reference runs
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sora_edu.data.world import COLOURS, SHAPES, render, sample_scene
+from sora_edu.diffusion import add_noise, velocity
+from sora_edu.dit import guided
+from sora_edu.files import write_whole
+from sora_edu.masked_dit import (
+    MaskedDiT,
+    MaskedDiTConfig,
+    draw_mask,
+    draw_ratio,
+    hidden_count,
+    masked_losses,
+    masked_macs,
+)
+from sora_edu.patches import patchify
+from sora_edu.samplers import euler, time_grid
+from sora_edu.train.denoising import fit, middle_times
+from sora_edu.train.pictures import (
+    SIDE,
+    picture_autoencoder,
+    picture_reader,
+    seeded,
+    share_read,
+)
+
+PICTURE_MDT = MaskedDiTConfig(
+    size=(8, 8), channels=4, patch=1, width=64, depth=4, decoder=1, heads=4,
+    classes=len(COLOURS) * len(SHAPES), learned_variance=False,
+)  # fmt: skip
+"""The chapter's model: 64 tokens, one for each cell of a latent; a class is a colour and a shape."""
+
+STEPS, BATCH, RATE, MUON_RATE = 500, 32, 3e-3, 0.03
+"""Masked steps of a reference run, latents in a batch, and the highest learning rates of Adam and Muon."""
+
+GUIDANCE, SAMPLING_STEPS = 3.0, 16
+"""How samples are drawn: guidance scale, and Euler steps."""
+
+TRAINING_PICTURES, VALIDATION_PICTURES, SAMPLES = 2000, 256, 192
+"""Pictures to learn from and pictures of the validation loss, mirrored too; samples that are judged."""
+
+Latents = tuple[Float[Tensor, "n 4 8 8"], Int[Tensor, " n"]]
+"""Latents and their classes."""
+
+
+@lru_cache(maxsize=8)
+def large_stills(n: int, seed: int) -> tuple[Float[Tensor, "{n} 3 32 32"], Int[Tensor, " {n}"]]:
+    """Stills of one large shape each on dark ground, and their classes; no combination is held out.
+
+    Colour, shape and place are chapter 06's. Size and background, which no class tells, are always the same:
+    so a model of this size learns them in minutes.
+    """
+    rng, colours = np.random.default_rng([seed, 8]), tuple(COLOURS)
+    pictures, classes = [], []
+    for _ in range(n):
+        scene = sample_scene(rng, "core")
+        thing = replace(scene.things[0], size="large")
+        pictures.append(render(replace(scene, things=(thing,), background="dark"), 1, SIDE, SIDE)[:, 0])
+        classes.append(len(SHAPES) * colours.index(thing.colour) + SHAPES.index(thing.shape))
+    return torch.stack(pictures), torch.tensor(classes)
+
+
+@lru_cache(maxsize=8)
+@torch.no_grad()
+def picture_latents(n: int, seed: int) -> Latents:
+    """Latents of `large_stills` and of their mirror images, 2 n in all, and their classes."""
+    pictures, classes = large_stills(n, seed)
+    both = torch.cat([pictures, pictures.flip(3)])
+    latents = torch.cat([picture_autoencoder().encode(part) for part in both.split(250)])
+    return latents, classes.repeat(2)
+
+
+def make_mdt(seed: int, config: MaskedDiTConfig = PICTURE_MDT) -> MaskedDiT:
+    """A fresh model; the same seed gives the same weights, and the global generator stays as it was."""
+    return seeded(lambda: MaskedDiT(config), seed)
+
+
+def training_loss(
+    model: MaskedDiT, latents: Latents, masked: bool, batch: int = BATCH
+) -> Callable[[torch.Generator], Tensor]:
+    """The loss of a fresh batch: of the flow, from the full pass, and with `masked` from both passes.
+
+    Masks are drawn from a generator of their own, so that the two ways of training see the same batches.
+    """
+    c, patch = model.config, model.config.patch
+    masks = torch.Generator().manual_seed(0)
+
+    def loss_of(generator: torch.Generator) -> Tensor:
+        chosen = torch.randint(len(latents[0]), (batch,), generator=generator)
+        x0, y = latents[0][chosen], latents[1][chosen]
+        noise, t = torch.randn(x0.shape, generator=generator), middle_times(batch, generator)
+        dropped = torch.rand(batch, generator=generator) < c.label_dropout
+        x, target = add_noise(x0, noise, t), velocity(x0, noise)
+        full = model(x, t, y, dropped=dropped)
+        if not masked:
+            return F.mse_loss(full, target)
+        mask = draw_mask(batch, c.tokens, draw_ratio(c.ratio, masks), masks)
+        hidden = model(x, t, y, dropped=dropped, mask=mask)
+        return masked_losses(*(patchify(z, patch) for z in (full, hidden, target)), mask)[0]
+
+    return loss_of
+
+
+def step_cost(config: MaskedDiTConfig, masked: bool) -> float:
+    """Multiply-adds of a training step for one latent, forward; with masks a mean over the ratios drawn.
+
+    A backward pass costs twice the forward one in all cases, and so does not change any comparison.
+    """
+    if not masked:
+        return float(masked_macs(config))
+    ratios = np.linspace(*config.ratio, 201)
+    passes = [masked_macs(config, hidden_count(config.tokens, ratio)) for ratio in ratios]
+    return masked_macs(config) + float(np.mean(passes))
+
+
+def equal_steps(steps: int, config: MaskedDiTConfig = PICTURE_MDT) -> int:
+    """Plain steps that cost what `steps` masked ones do, to the nearest whole step."""
+    return round(steps * step_cost(config, masked=True) / step_cost(config, masked=False))
+
+
+def train_mdt(
+    seed: int, masked: bool, steps: int = STEPS, progress: str = ""
+) -> tuple[MaskedDiT, list[tuple[int, float]]]:
+    """Trains `PICTURE_MDT`, masked or plain.
+
+    Returns:
+        The model, an average over its last steps, for evaluation; and (step, training loss since the entry
+        before), in which a masked loss is the sum of two.
+    """
+    latents = picture_latents(TRAINING_PICTURES, 0)
+    model = make_mdt(seed)
+    model, curve = fit(model, training_loss(model, latents, masked), steps, RATE, seed, progress, MUON_RATE)
+    return model.eval(), curve
+
+
+# --- how good is it? -------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def validation_losses(model: MaskedDiT) -> dict[str, float]:
+    """Errors on fresh latents under one fixed draw of times, noise and masks, the same for every model.
+
+    "full": of the full pass, the loss of plain training. "kept", "hidden": of a pass that hides 40 %, at the
+    two kinds of places; they mean something for masked training only.
+    """
+    generator = torch.Generator().manual_seed(1)
+    x0, y = picture_latents(VALIDATION_PICTURES, 1)
+    noise = torch.randn(x0.shape, generator=generator)
+    t = (torch.arange(len(x0)) + 0.5) / len(x0)
+    x, target = add_noise(x0, noise, t), velocity(x0, noise)
+    mask = draw_mask(len(x0), model.config.tokens, 0.4, generator)
+    full, hidden = model(x, t, y), model(x, t, y, mask=mask)
+    _, at_kept, at_hidden = masked_losses(
+        *(patchify(z, model.config.patch) for z in (full, hidden, target)), mask
+    )
+    return {"full": F.mse_loss(full, target).item(), "kept": at_kept.item(), "hidden": at_hidden.item()}
+
+
+@torch.no_grad()
+def sample(
+    model: MaskedDiT, y: Int[Tensor, " b"], seed: int, steps: int = SAMPLING_STEPS, guidance: float = GUIDANCE
+) -> Float[Tensor, "b 4 8 8"]:
+    """Latents of the classes asked for, from noise, without masks."""
+    c = model.config
+    noise = torch.randn(len(y), c.channels, *c.size, generator=torch.Generator().manual_seed(seed))
+    return euler(lambda x, t: guided(model, x, t, y, guidance), noise, time_grid(steps))
+
+
+@torch.no_grad()
+def decoded(latents: Float[Tensor, "b 4 8 8"]) -> Float[Tensor, "b 3 32 32"]:
+    """Pictures of latents, in [-1, 1]."""
+    return picture_autoencoder().decode(latents).clamp(-1, 1)
+
+
+def frechet(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) -> float:
+    """The Frechet distance of two clouds, each taken for a normal distribution: 0 for equal ones.
+
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)). Heusel et al. 2017, of Inception's features; here of others.
+    """
+    a, b = first.double(), second.double()
+    gap = (a.mean(0) - b.mean(0)).square().sum()
+    cov_a, cov_b = a.T.cov(), b.T.cov()
+    values, vectors = torch.linalg.eigh(cov_a)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
+    return (gap + cov_a.trace() + cov_b.trace() - 2 * cross).item()
+
+
+@torch.no_grad()
+def judged(model: MaskedDiT, seed: int = 100) -> dict[str, float]:
+    """What samples are worth: the share read as asked, and the Frechet distance of the reader's features.
+
+    The classes asked for are those of fresh pictures, which also are what the features are compared with.
+    """
+    return _worth(decoded(sample(model, large_stills(SAMPLES, 2)[1], seed)), large_stills(SAMPLES, 2)[1])
+
+
+@torch.no_grad()
+def bounds() -> dict[str, float]:
+    """The same numbers for other real pictures, once through the autoencoder: about the best there is."""
+    other, classes = large_stills(SAMPLES, 3)
+    return _worth(decoded(picture_autoencoder().encode(other)), classes)
+
+
+def _worth(pictures: Float[Tensor, "n 3 32 32"], asked: Int[Tensor, " n"]) -> dict[str, float]:
+    features = picture_reader().features
+    right = share_read(pictures, asked // len(SHAPES), asked % len(SHAPES))
+    gap = frechet(features(pictures), features(large_stills(SAMPLES, 2)[0]))
+    return {"read_as_asked": right, "frechet": gap}
+
+
+# --- the reference runs ----------------------------------------------------------------------------------
+
+WAYS = ("masked", "plain, as many steps", "plain, as much compute")
+"""What the chapter compares."""
+
+SHOWN = 12
+"""Samples of each way that are kept to be looked at."""
+
+
+def run(way: str, seed: int, steps: int = STEPS) -> dict:
+    """One training and what came of it."""
+    masked = way == "masked"
+    steps = equal_steps(steps) if way == "plain, as much compute" else steps
+    model, curve = train_mdt(seed, masked, steps, f"{way}, seed {seed}")
+    found = {
+        "steps": steps,
+        "macs": steps * BATCH * 3 * step_cost(PICTURE_MDT, masked),
+        "curve": [[step, round(loss, 4)] for step, loss in curve],
+        **{name: round(value, 4) for name, value in (validation_losses(model) | judged(model)).items()},
+    }
+    if seed == 0:
+        asked = shown_classes()
+        found["samples"] = sample(model, asked, seed=7).mul(100).round().int().flatten(1).tolist()
+    return found
+
+
+def shown_classes() -> Int[Tensor, " n"]:
+    """The classes of the samples that are looked at: those of fresh pictures."""
+    return large_stills(SHOWN, 5)[1]
+
+
+def record(path: Path, seeds: int = 3, ways: tuple[str, ...] = WAYS, steps: int = STEPS) -> None:
+    """Trains each way with several seeds, one after the other; every result is written when it is there."""
+    for seed in range(seeds):
+        for way in ways:
+            found = run(way, seed, steps)
+            known = json.loads(path.read_text()) if path.exists() else {"bounds": bounds(), "runs": {}}
+            known["runs"].setdefault(way, {})[str(seed)] = found
+            write_whole(path, (json.dumps(known) + "\n").encode())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Write the reference runs of chapter 08.")
+    parser.add_argument("--out", type=Path, default=Path("data/curves/08_masking.json"))
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    record(options.out, options.seeds)
