@@ -67,9 +67,9 @@ def round_trip(
     show(
         fig,
         alt=(
-            f"{len(images)} pictures of coloured shapes; beside each the {channels} channels of its latent, in"
-            " which the object is a coarse blot at its own place; and the picture decoded from them, nearly the"
-            " same."
+            f"{len(images)} pictures of coloured shapes. Beside each the {channels} channels of its latent,"
+            " where the object is a coarse blot at its own place, and the picture decoded from them, nearly"
+            " the same."
         ),
     )
 
@@ -83,10 +83,8 @@ def gallery(images: Float[Tensor, "n 3 h w"], titles: Sequence[str], columns: in
     for ax, picture, title in zip(axes.flat, images, titles, strict=False):
         ax.imshow(_pixels(picture))
         ax.set_title(title, fontsize=12)
-    show(
-        fig,
-        alt=f"{len(images)} pictures, in order: {'; '.join(title.replace(chr(10), ' ') for title in titles)}.",
-    )
+    spoken = "; ".join(title.replace("\n", " ") for title in titles)
+    show(fig, alt=f"{len(images)} pictures, in order: {spoken}.")
 
 
 def asked(colours: Int[Tensor, " n"], shapes: Int[Tensor, " n"]) -> list[str]:
@@ -108,8 +106,8 @@ def planes(models: Mapping[str, PlaneAutoencoder], cells: int = 11) -> None:
         grid = torch.stack(torch.meshgrid(xs, ys.flip(0), indexing="xy"), dim=-1)  # rows go down
         made = model.decoder(grid.flatten(0, 1)).unflatten(0, (cells, cells))
         tiled = made[:, :, 0].permute(0, 2, 1, 3).reshape(8 * cells, 8 * cells)
-        extent = (*xs[[0, -1]].tolist(), *ys[[0, -1]].tolist())
-        below.imshow(tiled, cmap="gray_r", vmin=-1, vmax=1, extent=extent, aspect="auto")
+        edges = (*xs[[0, -1]].tolist(), *ys[[0, -1]].tolist())
+        below.imshow(tiled, cmap="gray_r", vmin=-1, vmax=1, extent=edges, aspect="auto")
         above.set(title=name, xlabel="first number", ylabel="second number")
         below.set(xlabel="first number", ylabel="second number")
         below.set_title("what each place decodes to", fontsize=15)
@@ -117,9 +115,9 @@ def planes(models: Mapping[str, PlaneAutoencoder], cells: int = 11) -> None:
     show(
         fig,
         alt=(
-            "Two planes of latents. Above, dots coloured by digit: the plain autoencoder's spread over an uneven"
-            " range with gaps between groups, those with KL fill a round cloud about zero. Below, what a grid"
-            " of places decodes to in each."
+            "Two planes of latents. Above, dots coloured by digit: those of the plain autoencoder spread over an"
+            " uneven range with gaps between groups; those with KL fill a round cloud about zero. Below, what a"
+            " grid of places decodes to in each."
         ),
     )
 
