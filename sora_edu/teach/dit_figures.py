@@ -344,32 +344,33 @@ def race(kept: Mapping, mine: Mapping[str, Mapping[str, Sequence]] | None = None
 
 
 def outcomes(kept: Mapping) -> None:
-    """How each design ended: loss, pictures read as asked for, and beside them the paper's FID."""
-    fig, axes = plt.subplots(1, 3, figsize=(13.5, 4.4))
+    """How each design ended: loss, what is read in its pictures, and beside them the paper's FID."""
+    fig, axes = plt.subplots(1, 4, figsize=(16, 4.4))
     spoken = []
     for place, (name, (label, colour)) in enumerate(LOOKS.items()):
         for offset, told, marker in ((-0.14, "class", "o"), (0.14, "caption", "s")):
             part = kept[told][name]
-            ends, read = [run[-1] for run in part["loss"]], [100 * share for share in part["both"]]
-            for ax, values in zip(axes, (ends, read), strict=False):
+            ends = [run[-1] for run in part["loss"]]
+            read, ground = ([100 * share for share in part[what]] for what in ("both", "ground"))
+            for ax, values in zip(axes, (ends, read, ground), strict=False):
                 ax.plot(len(values) * [place + offset], values, marker, color=PALETTE[colour], alpha=0.8)
                 ax.plot(
                     place + offset + np.array([-0.1, 0.1]), 2 * [np.mean(values)], color=PALETTE["ink"], lw=2
                 )
             spoken.append(f"{label}, {told}: loss {np.mean(ends):.3f}, {np.mean(read):.0f} % read right")
-        axes[2].plot(place, PAPER_DESIGNS[name].fid, "D", color=PALETTE[colour], markersize=10)
+        axes[3].plot(place, PAPER_DESIGNS[name].fid, "D", color=PALETTE[colour], markersize=10)
     for marker, told in (("o", "class"), ("s", "caption")):
         axes[0].plot([], [], marker, color=PALETTE["grey"], label=told)
     axes[0].legend(fontsize=12)
-    titles = ("loss at the end", "read as asked for (%)", "the paper: FID, DiT-XL/2, class")
+    titles = ("loss at the end", "colour and shape right (%)", "ground right (%)", "FID in the paper (class)")
     for ax, title in zip(axes, titles, strict=True):
         ax.set_title(title, fontsize=15)
         ax.set_xticks(
             range(len(LOOKS)), [label.replace("-", "-\n") for label, _ in LOOKS.values()], fontsize=12
         )
         ax.set_xlim(-0.5, len(LOOKS) - 0.5)
-    axes[1].set_ylim(0, 100)
-    axes[2].set_ylim(0, 40)
+    for ax, top in zip(axes[1:], (100, 105, 40), strict=True):
+        ax.set_ylim(0, top)
     quoted = ", ".join(f"{LOOKS[name][0]} {quote.fid}" for name, quote in PAPER_DESIGNS.items())
     show(
         fig,

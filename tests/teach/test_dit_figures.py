@@ -47,7 +47,12 @@ def test_a_drawn_block_is_told_in_as_many_places_as_the_design_says(drawn, name,
 
 
 def _runs(end: float) -> dict:
-    return {"steps": [0, 10], "loss": [[2.0, end], [2.0, end + 0.2]], "both": [0.25, 0.75]}
+    return {
+        "steps": [0, 10],
+        "loss": [[2.0, end], [2.0, end + 0.2]],
+        "both": [0.25, 0.75],
+        "ground": [0.5, 1.0],
+    }
 
 
 def test_curves_and_ends_say_the_means_over_seeds(drawn):
@@ -62,10 +67,9 @@ def test_curves_and_ends_say_the_means_over_seeds(drawn):
 
 
 def test_wishes_are_named_by_colour_and_shape():
-    one = torch.tensor([len(COLOURS) - 1]), torch.tensor([2])
-    assert pictures.asked_for(Examples(torch.zeros(1, 4, 8, 8), {}, *one), 1) == [
-        f"{tuple(COLOURS)[-1]}\n{SHAPES[2]}"
-    ]
+    one = torch.tensor([len(COLOURS) - 1]), torch.tensor([2]), torch.tensor([0])
+    named = pictures.asked_for(Examples(torch.zeros(1, 4, 8, 8), {}, *one), 1)
+    assert named == [f"{tuple(COLOURS)[-1]}\n{SHAPES[2]}"]
 
 
 def test_a_constant_answer_is_said_to_be_one(drawn):
