@@ -12,11 +12,9 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from sora_edu.assets import data_path
-from sora_edu.data.world import COLOURS, SHAPES
 from sora_edu.masked_dit import block_macs, step_macs
 from sora_edu.teach.figures import PALETTE, show, table
 from sora_edu.train import masking
-from sora_edu.train.pictures import read_pictures
 
 LOOKS = {"masked": "blue", "plain, as many steps": "orange", "plain, as much compute": "vermilion"}
 """Palette colours of the ways to train."""
@@ -34,7 +32,7 @@ def _bare(ax: Axes) -> None:
 
 def name_of(y: int) -> str:
     """A class in words."""
-    return f"{tuple(COLOURS)[y // len(SHAPES)]} {SHAPES[y % len(SHAPES)]}"
+    return " ".join(masking.CLASSES[y])
 
 
 # --- why -------------------------------------------------------------------------------------------------
@@ -149,22 +147,22 @@ def gallery(
     pictures: Float[Tensor, "n 3 h w"], y: Int[Tensor, " n"], columns: int = 6, title: str = ""
 ) -> None:
     """Pictures under the names of the classes that were asked for; what the reader sees otherwise is red."""
-    colours, shapes = read_pictures(pictures)
-    said = len(SHAPES) * colours + shapes
+    right = [
+        read == masking.CLASSES[k] for read, k in zip(masking.read_names(pictures), y.tolist(), strict=True)
+    ]
     rows = -(-len(pictures) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(2.2 * columns, 2.6 * rows), squeeze=False)
     for ax in axes.flat:
         _bare(ax)
-    for ax, picture, asked, read in zip(axes.flat, pictures, y.tolist(), said.tolist(), strict=False):
+    for ax, picture, asked, fits in zip(axes.flat, pictures, y.tolist(), right, strict=False):
         ax.imshow(((picture + 1) / 2).clamp(0, 1).permute(1, 2, 0))
-        ax.set_title(name_of(asked), fontsize=13, color=PALETTE["ink" if asked == read else "vermilion"])
+        ax.set_title(name_of(asked), fontsize=13, color=PALETTE["ink" if fits else "vermilion"])
     if title:
         fig.suptitle(title)
-    right = int((said == y).sum())
     show(
         fig,
         alt=(
-            f"{title or 'Samples'}: {len(pictures)} small pictures, {right} of them read as asked for. Asked:"
+            f"{title or 'Samples'}: {len(pictures)} small pictures, {sum(right)} of them read as asked. Asked:"
             f" {', '.join(map(name_of, y.tolist()))}."
         ),
     )

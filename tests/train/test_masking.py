@@ -10,6 +10,7 @@ from scipy import linalg
 from torch.nn import functional as F
 
 from sora_edu.assets import data_path
+from sora_edu.data.scene import Thing
 from sora_edu.diffusion import add_noise, velocity
 from sora_edu.masked_dit import MaskedDiTConfig
 from sora_edu.teach.masked_figures import errors_left, name_of
@@ -43,7 +44,7 @@ def tiny(monkeypatch):
 
 @pytest.fixture
 def latents(generator):
-    return torch.randn(30, 4, 8, 8, generator=generator), torch.arange(30)
+    return torch.randn(30, 4, 8, 8, generator=generator), torch.arange(30) % 16 % 16
 
 
 def test_budgets_are_equal_within_one_per_cent():
@@ -80,7 +81,10 @@ def test_the_plain_loss_is_that_of_the_flow(latents):
     found = training_loss(model, latents, False, batch=5)(torch.Generator().manual_seed(3))
     chosen = torch.randint(30, (5,), generator=generator)
     x0, y = latents[0][chosen], latents[1][chosen]
-    noise, t = torch.randn(x0.shape, generator=generator), torch.randn(5, generator=generator).sigmoid()
+    noise, t = (
+        torch.randn(x0.shape, generator=generator),
+        (masking.TIME_MEAN + torch.randn(5, generator=generator)).sigmoid(),
+    )
     dropped = torch.rand(5, generator=generator) < TINY.label_dropout
     said = model(add_noise(x0, noise, t), t, y.masked_fill(dropped, TINY.classes), dropped=dropped)
     torch.testing.assert_close(found, F.mse_loss(said, velocity(x0, noise)))
@@ -93,6 +97,23 @@ def test_training_repeats_exactly_and_leaves_the_generator_alone(tiny):
     assert first[1] == second[1]
     assert all(torch.equal(a, b) for a, b in zip(first[0].parameters(), second[0].parameters(), strict=True))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_stills_are_large_dark_and_what_they_are_called():
+    pictures, classes = masking.large_stills(60, seed=4)
+    assert pictures.shape == (60, 3, 32, 32)
+    assert masking.read_names(pictures) == [masking.CLASSES[y] for y in classes]
+    assert not any(Thing(shape, colour).held_out for colour, shape in (masking.CLASSES[y] for y in classes))
+    assert pictures[:, :, 0, 0].max() < -0.7  # corners are dark
+    again = masking.large_stills.__wrapped__(60, 4)
+    assert all(torch.equal(a, b) for a, b in zip((pictures, classes), again, strict=True))
+
+
+def test_latents_come_with_their_mirror_images(tiny):
+    latents, classes = masking.picture_latents(20, 4)
+    pictures, names = masking.large_stills(20, 4)
+    assert torch.equal(classes, names.repeat(2))
+    assert (masking.decoded(latents[20:]) - pictures.flip(3)).square().mean() < 0.02
 
 
 def test_samples_follow_seed_and_class(tiny):
@@ -124,7 +145,7 @@ def test_the_frechet_distance_is_that_of_scipy(generator):
 def test_classes_are_named_by_colour_and_shape():
     names = {name_of(y) for y in range(PICTURE_MDT.classes)}
     assert len(names) == PICTURE_MDT.classes
-    assert "red star" in names
+    assert "red cross" in names
 
 
 def test_what_a_neighbour_is_worth_is_gaussian_conditioning():
