@@ -178,7 +178,7 @@ SPACES = {
 """What is compared. Patches of 8 pixels make as many tokens as the latents, patches of 4 four times more."""
 
 WIDTH, DEPTH, HEADS = 64, 3, 4
-BATCH, RATE = 64, 3e-3
+BATCH, RATE = 32, 3e-3
 STILLS = {"size": "large", "background": "dark"}
 """What the denoisers learn: large shapes on dark ground, which so small a network can learn in a minute."""
 
@@ -188,11 +188,11 @@ KNOWN, SAMPLES = 3000, 256
 """How many pictures a denoiser learns from, and how many of its own it is judged by."""
 
 LENGTHS = {
-    "latents": (300, 900),
-    "pixels, patches of 8": (300, 900),
-    "pixels, patches of 4": (200, 400),
-    "latents, 8 times too large": (900,),
-    "latents, 8 times too small": (900,),
+    "latents": (300, 1200),
+    "pixels, patches of 8": (300, 1200),
+    "pixels, patches of 4": (200, 500),
+    "latents, 8 times too large": (1200,),
+    "latents, 8 times too small": (1200,),
 }
 """Steps of the runs in each space; each length is a run of its own, with its own falling learning rate."""
 
