@@ -115,9 +115,9 @@ def planes(models: Mapping[str, PlaneAutoencoder], cells: int = 11) -> None:
     show(
         fig,
         alt=(
-            "Two planes of latents. Above, dots coloured by digit: those of the plain autoencoder spread over an"
-            " uneven range with gaps between groups; those with KL fill a round cloud about zero. Below, what a"
-            " grid of places decodes to in each."
+            "Two planes of latents. Above, dots coloured by digit: those of the plain autoencoder spread over"
+            " an uneven range with gaps between groups; those with KL fill a round cloud about zero. Below,"
+            " what a grid of places decodes to in each."
         ),
     )
 

@@ -11,7 +11,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -342,7 +342,16 @@ def _rounded(value, digits: int = 4):
     return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
-def record_rate(seeds: int) -> dict:
+def record_plane(seeds: int) -> Iterator[dict]:
+    """What noise decodes to, for a plain autoencoder and one with KL."""
+    kinds = {"plain": 0.0, "with KL": PLANE_BETA}
+    yield {
+        name: [digits_from_noise(train_plane(beta, seed)) for seed in range(seeds)]
+        for name, beta in kinds.items()
+    }
+
+
+def record_rate(seeds: int) -> Iterator[dict]:
     """Every beta with every seed: what `describe` finds on test pictures; and the losses of the chapter's."""
     test, runs, curves = draw_pictures(TEST_PICTURES, TEST_SEED).images, {}, []
     for beta in BETAS:
@@ -354,64 +363,52 @@ def record_rate(seeds: int) -> dict:
                 del runs[str(beta)][-1]["rate"], runs[str(beta)][-1]["active"]  # nobody trained its variance
             if beta == CHAPTER_BETA:
                 curves.append(curve)
-    steps = [step for step, _ in curves[0]]
-    return {
-        "betas": list(BETAS),
-        "disturbances": list(DISTURBANCES),
-        "runs": runs,
-        "steps": steps,
-        "loss": [[loss for _, loss in curve] for curve in curves],
-    }
+        yield {
+            "betas": [beta for beta in BETAS if str(beta) in runs],
+            "disturbances": list(DISTURBANCES),
+            "runs": runs,
+            "steps": [step for step, _ in curves[0]] if curves else [],
+            "loss": [[loss for _, loss in curve] for curve in curves],
+        }
 
 
-def record_plane(seeds: int) -> dict:
-    """What noise decodes to, for a plain autoencoder and one with KL."""
-    kinds = {"plain": 0.0, "with KL": PLANE_BETA}
-    return {
-        name: [digits_from_noise(train_plane(beta, seed)) for seed in range(seeds)]
-        for name, beta in kinds.items()
-    }
-
-
-def record_diffusion(seeds: int) -> dict:
-    """Every space, length and seed: seconds of training, and the quality of samples."""
-    known, found = known_stills(), {}
-    for name, lengths in LENGTHS.items():
-        space, found[name] = SPACES[name], {}
-        for steps in lengths:
-            found[name][str(steps)] = []
-            for seed in range(seeds):
-                start = time.process_time()
-                model, _ = train_denoiser(space, known, steps, seed=seed, progress=f"{name}, {steps}")
-                seconds = time.process_time() - start
-                found[name][str(steps)].append({"seconds": seconds} | quality(model))
-    fresh, autoencoder = fresh_stills(), picture_autoencoder()
+def record_diffusion(seeds: int) -> Iterator[dict]:
+    """Every space, length and seed: seconds of one core for the training, and the quality of samples."""
+    known, fresh, autoencoder = known_stills(), fresh_stills(), picture_autoencoder()
     asked, others = fresh.images[:SAMPLES], fresh.images[SAMPLES:]
     with torch.no_grad():
-        sets = {
-            "real pictures": asked,
-            "through the autoencoder": autoencoder.decode(autoencoder.encode(asked)),
-        }
+        again = autoencoder.decode(autoencoder.encode(asked))
+    sets = {"real pictures": asked, "through the autoencoder": again}
     truth = fresh.colours[:SAMPLES], fresh.shapes[:SAMPLES]
-    floors = {name: frechet_distance(images, others) for name, images in sets.items()}
-    read = {name: share_read(images, *truth) for name, images in sets.items()}
-    return {"floors": floors, "read": read, "runs": found}
+    found = {
+        "floors": {name: frechet_distance(images, others) for name, images in sets.items()},
+        "read": {name: share_read(images, *truth) for name, images in sets.items()},
+        "runs": {name: {str(steps): [] for steps in lengths} for name, lengths in LENGTHS.items()},
+    }
+    for name, lengths in LENGTHS.items():
+        for steps in lengths:
+            for seed in range(seeds):
+                start = time.process_time()
+                model, _ = train_denoiser(SPACES[name], known, steps, seed=seed, progress=f"{name}, {steps}")
+                seconds = time.process_time() - start
+                found["runs"][name][str(steps)].append({"seconds": seconds} | quality(model))
+                yield found
 
 
-PARTS: dict[str, Callable[[int], dict]] = {
+PARTS: dict[str, Callable[[int], Iterator[dict]]] = {
     "plane": record_plane,
     "rate": record_rate,
     "diffusion": record_diffusion,
 }
-"""The trainings of the chapter, by the name under which their results are kept."""
+"""The trainings of the chapter, by the name under which their results are kept; each gives what it has so far."""
 
 
 def record(path: Path, parts: Sequence[str] = tuple(PARTS), seeds: int = 3) -> None:
-    """Runs trainings with several seeds and writes what came out; results of other parts stay."""
+    """Runs trainings with several seeds and writes what comes out, as it comes; other parts stay."""
     for part in parts:
-        found = _rounded(PARTS[part](seeds))
-        known = json.loads(path.read_text()) if path.exists() else {}
-        write_whole(path, (json.dumps(known | {part: found}, indent=1) + "\n").encode())
+        for found in PARTS[part](seeds):
+            known = json.loads(path.read_text()) if path.exists() else {}
+            write_whole(path, (json.dumps(known | {part: _rounded(found)}, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":
