@@ -212,12 +212,16 @@ class DiTBlock(nn.Module):
             mask: True at real tokens; of `tokens` in_context, of `condition` in cross_attention, else None.
 
         Raises:
-            ValueError: a condition in_context, or none otherwise.
+            ValueError: a condition in_context, or none otherwise; a mask where it means nothing.
         """
         if (condition is None) != (self.conditioning == "in_context"):
             raise ValueError(
                 f"condition is {'missing' if condition is None else 'given'}, with conditioning="
                 f"{self.conditioning!r}: in_context takes none, since it stands among the tokens"
+            )
+        if mask is not None and self.conditioning in PARTS:
+            raise ValueError(
+                f"mask is given, with conditioning={self.conditioning!r}: one vector has no padding"
             )
         mask = None if mask is None else mask[:, None, None]
         if self.conditioning == "in_context":

@@ -322,3 +322,8 @@ def test_other_inputs_are_explained(generator):
         DiTBlock(16, 2)(torch.zeros(1, 2, 16))
     with pytest.raises(ValueError, match="condition is given, with conditioning='in_context'"):
         DiTBlock(16, 2, conditioning="in_context")(torch.zeros(1, 2, 16), torch.zeros(1, 1, 16))
+    with pytest.raises(
+        ValueError, match="mask is given, with conditioning='adaln': one vector has no padding"
+    ):
+        mask = torch.ones(1, 1, dtype=torch.bool)
+        DiTBlock(16, 2, conditioning="adaln")(torch.zeros(1, 2, 16), torch.zeros(1, 1, 16), mask)

@@ -1,9 +1,10 @@
 """The comparison of chapter 07: four ways to tell a diffusion transformer what to draw, side by side.
 
-Each way is trained on the latents of the toy world's stills, once with the class of a picture (its pair of
-colour and shape, one token) and once with its caption (a token for each word, which also names the size and
-the background). Depth and width are the same, and so are the multiply-adds of a whole training: a way that
-costs more for an evaluation gets fewer steps.
+Each way is trained on the latents of stills of the toy world, once with the class of a picture (its pair of
+colour and shape, one token) and once with its caption (a token for each word, which also names the ground).
+All things are large, and on plain ground: more variety takes a network of this size longer to learn. Depth
+and width are the same, and so are the multiply-adds of a whole training: a way that costs more for an
+evaluation gets fewer steps.
 
     python -m sora_edu.train.conditioning      writes data/curves/07_conditioning.json, run after run
 """
@@ -11,17 +12,18 @@ costs more for an evaluation gets fewer steps.
 import argparse
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sora_edu.data.captions import VOCABULARY
-from sora_edu.data.world import COLOURS, SHAPES
+from sora_edu.data.world import COLOURS, SHAPES, Scene, caption, render, sample_scene
 from sora_edu.diffusion import add_noise, velocity
 from sora_edu.dit import CONDITIONINGS, DiT, DiTConfig, dit_macs, dit_parameters, guided
 from sora_edu.files import write_whole
@@ -30,10 +32,10 @@ from sora_edu.samplers import euler, time_grid
 from sora_edu.text import PAD, Tokenizer
 from sora_edu.train.denoising import DROPPED, fit, middle_times
 from sora_edu.train.pictures import (
+    NAMED,
+    SIDE,
     TEST_SEED,
-    TRAINING_PICTURES,
     TRAINING_SEED,
-    draw_pictures,
     picture_autoencoder,
     read_pictures,
     seeded,
@@ -41,6 +43,15 @@ from sora_edu.train.pictures import (
 
 TOLD = ("class", "caption")
 """What a network is told: one token, or one for each word."""
+
+GROUNDS = ("dark", "light")
+"""The backgrounds, which captions name and classes do not."""
+
+LENGTH = 12
+"""Tokens of a caption, begin, end and padding included."""
+
+PICTURES = 3000
+"""Stills to learn from."""
 
 WIDTH, DEPTH, HEADS, TEXT_WIDTH = 96, 4, 4, 64
 BATCH = 32
@@ -69,21 +80,31 @@ class Examples:
     """Places in `world.COLOURS`."""
     shapes: Int[Tensor, " n"]
     """Places in `world.SHAPES`."""
+    grounds: Int[Tensor, " n"]
+    """Places in `GROUNDS`."""
+
+
+def large_stills(count: int, seed: int) -> tuple[Float[Tensor, "{count} 3 32 32"], list[Scene]]:
+    """Stills of one large thing each on plain ground, no combination held out, and the scenes they show."""
+    rng, scenes = np.random.default_rng([seed, 7]), []
+    for _ in range(count):
+        scene = sample_scene(rng, "core")
+        thing, ground = replace(scene.things[0], size="large"), GROUNDS[rng.integers(len(GROUNDS))]
+        scenes.append(replace(scene, things=(thing,), background=ground))
+    return torch.stack([render(scene, 1, SIDE, SIDE)[:, 0] for scene in scenes]), scenes
 
 
 @lru_cache(maxsize=2)
 def examples(count: int, seed: int) -> Examples:
-    """`count` stills of the toy world; the same arguments give the same ones."""
-    pictures, autoencoder = draw_pictures(count, seed), picture_autoencoder()
+    """`count` of the stills, as latents; the same arguments give the same ones."""
+    (images, scenes), colours = large_stills(count, seed), list(COLOURS)
     with torch.no_grad():
-        latents = torch.cat([autoencoder.encode(some) for some in pictures.images.split(250)])
-    words, _ = Tokenizer(VOCABULARY).encode(pictures.captions, LENGTH)
-    classes = pictures.colours * len(SHAPES) + pictures.shapes
-    return Examples(latents, {"class": classes, "caption": words}, pictures.colours, pictures.shapes)
-
-
-LENGTH = 12
-"""Tokens of a caption, begin, end and padding included."""
+        latents = torch.cat([picture_autoencoder().encode(some) for some in images.split(250)])
+    colour = torch.tensor([colours.index(scene.things[0].colour) for scene in scenes])
+    shape = torch.tensor([SHAPES.index(scene.things[0].shape) for scene in scenes])
+    words, _ = Tokenizer(VOCABULARY).encode([caption(s, s.seed, NAMED) for s in scenes], LENGTH)
+    told = {"class": colour * len(SHAPES) + shape, "caption": words}
+    return Examples(latents, told, colour, shape, torch.tensor([GROUNDS.index(s.background) for s in scenes]))
 
 
 class ToldDiT(nn.Module):
@@ -210,10 +231,16 @@ def draw(
 
 @torch.no_grad()
 def shares_read(latents: Float[Tensor, "b 4 8 8"], asked: Examples) -> dict[str, float]:
-    """The shares of pictures whose colour, shape, and both of them, are read as asked for."""
-    colours, shapes = read_pictures(picture_autoencoder().decode(latents))
+    """The shares of pictures whose colour, shape, both of them, and ground are read as asked for.
+
+    A class does not say the ground, which is then right by chance.
+    """
+    images = picture_autoencoder().decode(latents)
+    colours, shapes = read_pictures(images)
     right = {"colour": colours == asked.colours, "shape": shapes == asked.shapes}
     right["both"] = right["colour"] & right["shape"]
+    edge = torch.cat([images[:, :, [0, -1]].flatten(1), images[..., [0, -1]].flatten(1)], dim=1)
+    right["ground"] = (edge.median(1).values > 0) == (asked.grounds == GROUNDS.index("light"))
     return {name: round(which.float().mean().item(), 4) for name, which in right.items()}
 
 
@@ -249,12 +276,12 @@ def describe_run(conditioning: str, told: str, steps: int = STEPS) -> dict:
     }
 
 
-def record(path: Path, seeds: int = 3, steps: int = STEPS, pictures: int = TRAINING_PICTURES) -> None:
+def record(path: Path, seeds: int = 3, steps: int = STEPS, pictures: int = PICTURES) -> None:
     """Trains all networks with several seeds and writes what came out after each; runs in the file stay.
 
     Seed by seed, so that a stop leaves whole comparisons. The file has, for each of `TOLD` and each of
     `CONDITIONINGS`, what `describe_run` says and lists by seed: the validation "loss" at "steps", shares read
-    as asked ("colour", "shape", "both"), and from the first seed the "samples" asked for first.
+    as asked ("colour", "shape", "both", "ground"), and from the first seed the "samples" asked for first.
     """
     known, fresh = examples(pictures, TRAINING_SEED), examples(ASKED, TEST_SEED)
     real = shares_read(fresh.latents, fresh)

@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 
-from sora_edu.data.captions import VOCABULARY
+from sora_edu.data.captions import VOCABULARY, WORDINGS
 from sora_edu.data.world import COLOURS, SHAPES
 from sora_edu.dit import CONDITIONINGS
 from sora_edu.text import PAD, Tokenizer
@@ -28,7 +28,7 @@ from sora_edu.train.conditioning import (
     train,
     validation_loss,
 )
-from sora_edu.train.pictures import draw_pictures, picture_autoencoder
+from sora_edu.train.pictures import picture_autoencoder
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +55,17 @@ def test_networks_differ_in_their_conditioning_alone():
 
 
 def test_examples_are_stills_and_what_is_said_of_them(few):
-    pictures = draw_pictures(24, 3)
+    images, scenes = recipe.large_stills(24, 3)
     said = Tokenizer(VOCABULARY).decode(few.told["caption"])
     assert few.told["caption"].shape == (24, LENGTH)
     for k in range(24):
         colour, shape = list(COLOURS)[few.colours[k]], SHAPES[few.shapes[k]]
+        ground = recipe.GROUNDS[few.grounds[k]]
         assert f"{colour} {shape}" in said[k]
+        assert any(word in said[k] for word in WORDINGS["background"][ground])
+        assert (scenes[k].things[0].size, scenes[k].background) == ("large", ground)
         assert divmod(few.told["class"][k].item(), len(SHAPES)) == (few.colours[k], few.shapes[k])
-    torch.testing.assert_close(few.latents, picture_autoencoder().encode(pictures.images), rtol=0, atol=1e-5)
+    torch.testing.assert_close(few.latents, picture_autoencoder().encode(images), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
@@ -95,7 +98,8 @@ def test_training_repeats_exactly_and_leaves_the_generator_alone(told, few):
 
 
 def test_real_latents_are_read_as_they_are_and_exchanged_ones_are_not(few):
-    assert shares_read(few.latents, few)["both"] > 0.85
+    read = shares_read(few.latents, few)
+    assert read["both"] > 0.9 and read["ground"] == 1
     assert shares_read(few.latents.roll(1, 0), few)["both"] < 0.3
 
 
@@ -125,7 +129,7 @@ def test_a_recording_goes_on_where_it_stopped(tmp_path, monkeypatch):
         part = kept["class"][conditioning]
         assert part["samples"] == first["class"][conditioning]["samples"]
         assert latents_from_text(part["samples"]).shape == (6, 4, 8, 8)
-        for name in ("loss", "colour", "shape", "both"):
+        for name in ("loss", "colour", "shape", "both", "ground"):
             assert len(part[name]) == 2 and part[name][0] == first["class"][conditioning][name][0]
         assert len(part["loss"][0]) == len(part["steps"]) == 11
         assert part["training_steps"] == part["steps"][-1]
