@@ -105,14 +105,14 @@ def make_mdt(seed: int, config: MaskedDiTConfig = PICTURE_MDT) -> MaskedDiT:
 
 
 def training_loss(
-    model: MaskedDiT, latents: Latents, masked: bool, batch: int = BATCH
+    model: MaskedDiT, latents: Latents, masked: bool, batch: int = BATCH, seed: int = 0
 ) -> Callable[[torch.Generator], Tensor]:
     """The loss of a fresh batch: of the flow, from the full pass, and with `masked` from both passes.
 
-    Masks are drawn from a generator of their own, so that the two ways of training see the same batches.
+    Masks have a generator of their own, by `seed`, so that both ways of training see the same batches.
     """
     c, patch = model.config, model.config.patch
-    masks = torch.Generator().manual_seed(0)
+    masks = torch.Generator().manual_seed(seed)
 
     def loss_of(generator: torch.Generator) -> Tensor:
         chosen = torch.randint(len(latents[0]), (batch,), generator=generator)
@@ -159,7 +159,8 @@ def train_mdt(
     """
     latents = picture_latents(TRAINING_PICTURES, 0)
     model = make_mdt(seed)
-    model, curve = fit(model, training_loss(model, latents, masked), steps, RATE, seed, progress)
+    loss_of = training_loss(model, latents, masked, seed=seed)
+    model, curve = fit(model, loss_of, steps, RATE, seed, progress)
     return model.eval(), curve
 
 
