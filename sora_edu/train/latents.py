@@ -400,7 +400,7 @@ PARTS: dict[str, Callable[[int], Iterator[dict]]] = {
     "rate": record_rate,
     "diffusion": record_diffusion,
 }
-"""The trainings of the chapter, by the name under which their results are kept; each gives what it has so far."""
+"""The trainings of the chapter by the name of their results; each gives what it has found so far."""
 
 
 def record(path: Path, parts: Sequence[str] = tuple(PARTS), seeds: int = 3) -> None:
