@@ -10,8 +10,8 @@ The causal video autoencoder makes 1 + k latent frames of 1 + 4k frames, eight t
     b 3 1+4k h w  ->  b 16 1+k h/8 w/8
 
 Each of its latent frames stands for four frames, and the first one for the first frame alone, so that a
-picture is a video of one frame. Nothing looks ahead: encoding the beginning of a clip gives the beginning of its
-latents, exactly. That rules out every normalisation over time or space-time; here each position is
+picture is a video of one frame. Nothing looks ahead: encoding the beginning of a clip gives the beginning
+of its latents, exactly. That rules out every normalisation over time or space-time; here each position is
 normalised by itself. After the causal convolutions of MAGVIT-v2 (Yu et al., 2023, section 3.2), with
 frames folded into channels instead of strided 3-D convolutions, which two CPU cores prefer.
 
@@ -420,7 +420,7 @@ def autoencoder_loss(
 
 
 def psnr(x: Float[Tensor, "*shape"], target: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
-    """Peak signal-to-noise ratio in dB of values in [-1, 1], over all of them: 10 log10(4 / mean squared error)."""
+    """Peak signal-to-noise ratio in dB of values in [-1, 1], over all: 10 log10(4 / mean squared error)."""
     return 10 * torch.log10(4 / (x - target).square().mean())
 
 

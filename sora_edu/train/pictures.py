@@ -9,7 +9,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from sora_edu.autoencoder import (
     ResidualBlock,
     autoencoder_loss,
 )
-from sora_edu.data.world import COLOURS, SHAPES, caption, render, sample_scene
+from sora_edu.data.world import COLOURS, SHAPES, Scene, caption, render, sample_scene
 from sora_edu.train.denoising import fit
 from sora_edu.weights import load_weights, save_weights
 
@@ -57,7 +57,9 @@ class Pictures:
 
 
 @lru_cache(maxsize=8)
-def draw_pictures(n: int, seed: int, side: int = SIDE) -> Pictures:
+def draw_pictures(
+    n: int, seed: int, side: int = SIDE, *, size: str | None = None, background: str | None = None
+) -> Pictures:
     """Draws stills of one of the six shapes each, none of them a combination that is held out.
 
     The same arguments give the same pictures, which are rendered once.
@@ -66,14 +68,16 @@ def draw_pictures(n: int, seed: int, side: int = SIDE) -> Pictures:
         n: how many, at least 1.
         seed: of the scenes and of the wording of their captions.
         side: height and width in pixels, at least 8.
+        size, background: what all of them have in common, one of `world.SIZES` and `world.BACKGROUNDS`; by
+            default each has its own.
 
     Raises:
-        ValueError: no picture, or a smaller side.
+        ValueError: no picture, a smaller side, or a size or a background that is not in the world.
     """
     if n < 1:
         raise ValueError(f"n={n}: at least one picture is needed")
     rng, colours = np.random.default_rng([seed, 23]), tuple(COLOURS)
-    scenes = [sample_scene(rng, "core") for _ in range(n)]
+    scenes = [_with(sample_scene(rng, "core"), size, background) for _ in range(n)]
     things = [scene.things[0] for scene in scenes]
     return Pictures(
         torch.stack([render(scene, 1, side, side)[:, 0] for scene in scenes]),
@@ -81,6 +85,12 @@ def draw_pictures(n: int, seed: int, side: int = SIDE) -> Pictures:
         torch.tensor([SHAPES.index(thing.shape) for thing in things]),
         [caption(scene, scene.seed, NAMED) for scene in scenes],
     )
+
+
+def _with(scene: Scene, size: str | None, background: str | None) -> Scene:
+    (thing,) = scene.things
+    thing = replace(thing, size=size or thing.size)
+    return replace(scene, things=(thing,), background=background or scene.background)
 
 
 # --- the reader ------------------------------------------------------------------------------------------
@@ -163,7 +173,7 @@ def train_autoencoder(
     batch: int = 32,
     *,
     lr: float = AUTOENCODER_RUN["lr"],
-    muon_lr: float = AUTOENCODER_RUN["muon_lr"],
+    muon_lr: float | None = AUTOENCODER_RUN["muon_lr"],
     config: ImageAutoencoderConfig | None = None,
     images: Float[Tensor, "n 3 h w"] | None = None,
     seed: int = 0,
@@ -172,7 +182,7 @@ def train_autoencoder(
     """Trains an image autoencoder on stills, and sets its scale factor.
 
     Args:
-        beta: the price of a nat of KL; see `autoencoder_loss`.
+        beta: the price of a nat of KL; see `autoencoder_loss`. 0 trains a plain autoencoder, without noise.
         steps, batch: optimiser steps, and pictures for each.
         lr, muon_lr: the largest learning rates; see `fit`.
         config: sizes; by default those of the autoencoder that ships.
@@ -188,8 +198,9 @@ def train_autoencoder(
 
     def loss_of(generator: torch.Generator) -> Tensor:
         x = batch_of(images, batch, generator)
-        reconstruction, posterior = model(x, generator)
-        return autoencoder_loss(reconstruction, x, posterior, beta)
+        posterior = model.posterior(x)
+        z = posterior.sample(generator) if beta else posterior.mean
+        return autoencoder_loss(model.decoder(z), x, posterior, beta)
 
     model, curve = fit(model, loss_of, steps, lr, seed, progress, muon_lr)
     model.set_scale(model.encode(images[:1000]))

@@ -55,6 +55,11 @@ def test_a_seed_is_a_set_of_pictures():
     assert draw_pictures(8, 5) is draw_pictures(8, 5)
     assert not torch.equal(draw_pictures(8, 6).images, first.images)
     assert draw_pictures(2, 5, side=16).images.shape == (2, 3, 16, 16)
+    alike = draw_pictures(9, 5, size="large", background="dark")
+    assert all("large" in text or "big" in text for text in alike.captions)
+    assert (alike.images[:, :, 0, 0] == alike.images[0, 0, 0, 0]).float().mean() > 0.8
+    with pytest.raises(ValueError, match="size='huge' is not in the toy world"):
+        draw_pictures(1, 0, size="huge")
     with pytest.raises(ValueError, match="n=0: at least one picture"):
         draw_pictures(0, 0)
 
