@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Levels = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -279,6 +279,78 @@ def posterior(
         raise ValueError(f"here={here}, there={there} as (alpha, sigma): there must be cleaner than here")
     mean = mix(x, x0, kept * sigma_s**2 / sigma**2, alpha_s * added / sigma**2)
     return mean, added * sigma_s**2 / sigma**2
+
+
+def variance_range(alpha_bar: Float[Tensor, " k"]) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
+    """The least and the largest variance that the step back from each level can have, as logarithms.
+
+    The posterior's if x_0 were known, and the step's beta if nothing were. `alpha_bar` may be any levels of a
+    schedule, the cleanest first: betas follow from it. The posterior of the first step has no variance, so
+    that step borrows the second one's. Improved DDPM, section 3.1. Raises ValueError for fewer than two
+    levels.
+    """
+    if len(alpha_bar) < 2:
+        raise ValueError(f"alpha_bar has {len(alpha_bar)} levels; at least 2 are needed")
+    before = torch.cat([torch.ones_like(alpha_bar[:1]), _shares(alpha_bar)[:-1]])
+    largest = 1 - alpha_bar / before
+    least = largest * (1 - before) / (1 - alpha_bar)
+    return torch.cat([least[1:2], least[1:]]).log(), largest.log()
+
+
+def learned_log_variance(
+    output: Float[Tensor, "b ..."], least: Float[Tensor, "*b"], largest: Float[Tensor, "*b"]
+) -> Float[Tensor, "b ..."]:
+    """The log variance that a network with learned variance means by the second half of its output.
+
+    Its numbers, mostly in [-1, 1], go from `least` to `largest`, which are logarithms as `variance_range`
+    gives them: it is the logarithm that is interpolated. Improved DDPM, equation 15.
+    """
+    share = (output + 1) / 2
+    return share * _per_sample(largest, output, "largest") + (1 - share) * _per_sample(least, output, "least")
+
+
+def variational_term(
+    x0: Float[Tensor, "b ..."],
+    x: Float[Tensor, "b ..."],
+    noise: Float[Tensor, "b ..."],
+    output: Float[Tensor, "b ..."],
+    k: Int[Tensor, " b"],
+    alpha_bar: Float[Tensor, " k"],
+) -> Float[Tensor, " b"]:
+    """The loss of the learned variance: what step k costs in the variational bound, in bits for each number.
+
+    KL(q(x_(k-1) | x_k, x_0) || p(x_(k-1) | x_k)); for the first step, which leads to the data, the negative
+    log-density of x_0. (Code for 8-bit pixels takes the probability of a pixel's value there.) The mean of p
+    is that of the predicted noise, through which no gradient flows: this term is to teach the variance alone,
+    and the squared error teaches the mean. Improved DDPM, sections 3.1 and 3.4; DiT, section 3.1.
+
+    Args:
+        x0, x: data, and the same noised to its step.
+        noise: predicted noise.
+        output: what the network says of the variance; see `learned_log_variance`.
+        k: index of each sample's step, 0 the cleanest.
+        alpha_bar: the schedule.
+
+    Raises:
+        ValueError: shapes that do not fit, or steps that the schedule does not have.
+    """
+    if not 0 <= int(k.min()) <= int(k.max()) < len(alpha_bar):
+        raise ValueError(
+            f"k runs from {int(k.min())} to {int(k.max())}; alpha_bar has {len(alpha_bar)} steps"
+        )
+    least, largest = (values.to(x)[k] for values in variance_range(alpha_bar))
+    before = torch.cat([torch.ones_like(alpha_bar[:1]), alpha_bar[:-1]])
+    here, there = ((share[k].sqrt().to(x), (1 - share[k]).sqrt().to(x)) for share in (alpha_bar, before))
+    guess = clean_from(x, noise.detach(), *here, "eps")
+    truth, _ = posterior(x, x0, here, there)
+    mean, _ = posterior(x, guess, here, there)
+    log_variance = learned_log_variance(output, least, largest)
+    first = (k == 0).view(-1, *[1] * (x.ndim - 1))
+    ratio = _per_sample(least, x, "least") - log_variance
+    squared = (truth - mean).square() * (-log_variance).exp()
+    divergence = 0.5 * (ratio.exp() - ratio - 1 + squared)
+    log_loss = 0.5 * ((x0 - mean).square() * (-log_variance).exp() + log_variance + math.log(2 * math.pi))
+    return torch.where(first, log_loss, divergence).flatten(1).mean(1) / math.log(2)
 
 
 # --- training times and loss weights ---------------------------------------------------------------------

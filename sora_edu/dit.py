@@ -15,11 +15,15 @@ e channels. Times are in [0, 1], 0 = data, 1 = noise; step j = 0 .. 999 of a rel
 Source: Peebles and Xie 2023 (DiT), section 3; details of initialisation and layout from the released code.
 """
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -208,12 +212,16 @@ class DiTBlock(nn.Module):
             mask: True at real tokens; of `tokens` in_context, of `condition` in cross_attention, else None.
 
         Raises:
-            ValueError: a condition in_context, or none otherwise.
+            ValueError: a condition in_context, or none otherwise; a mask where it means nothing.
         """
         if (condition is None) != (self.conditioning == "in_context"):
             raise ValueError(
                 f"condition is {'missing' if condition is None else 'given'}, with conditioning="
                 f"{self.conditioning!r}: in_context takes none, since it stands among the tokens"
+            )
+        if mask is not None and self.conditioning in PARTS:
+            raise ValueError(
+                f"mask is given, with conditioning={self.conditioning!r}: one vector has no padding"
             )
         mask = None if mask is None else mask[:, None, None]
         if self.conditioning == "in_context":
@@ -298,6 +306,77 @@ class DiT(nn.Module):
             tokens = self.final_norm(tokens)
         return unpatchify(self.final(tokens), self.config.patch, grid)
 
+    @classmethod
+    def from_release(
+        cls,
+        state_dict: Mapping[str, Tensor],
+        *,
+        heads: int | None = None,
+        grid: tuple[int, int] | None = None,
+    ) -> "DiT":
+        """A model with released weights, in the layout of the official release or of diffusers.
+
+        `model(x, t, y)` answers as the release does to the step j = 1000 t, for evaluation, in the number
+        format of the weights.
+
+        Args:
+            state_dict: weights by name, trained for classes with adaLN-Zero. Its shapes tell the sizes.
+            heads: None for the released widths 384, 768, 1024 and 1152, whose heads are known.
+            grid: rows and columns of patches; None for a square, with diffusers' layout that of 32 cells a
+                side. It sets `config.size`, and where positions are kept with the weights, how they lie.
+
+        Raises:
+            ValueError: another layout, weights that do not fit together, or heads that are not known.
+        """
+        weights = _our_names(state_dict)
+        config = _read_config(weights, heads, grid)
+        if (table := weights.pop("pos_embed", None)) is not None:
+            _refuse_other_positions(table, config)
+        weights["patch_embed.weight"] = rearrange(weights["patch_embed.weight"], "d c p q -> d (p q c)")
+        with torch.device("meta"):
+            model = cls(config)
+        _refuse_misfits(model.state_dict(), weights)
+        model.load_state_dict(weights, assign=True)
+        return model.eval()
+
+    @classmethod
+    def from_pretrained(cls, name: str = "facebook/DiT-XL-2-256") -> "DiT":
+        """Downloads a DiT in diffusers' layout from the Hugging Face hub, 2.7 GB for an XL/2, and loads it.
+
+        Needs the optional package huggingface_hub, which keeps what it has downloaded.
+
+        Raises:
+            ImportError: huggingface_hub is missing.
+            ConnectionError: the hub cannot be reached and the files are not on this machine, or it has none.
+            ValueError: its weights are not those of a DiT.
+        """
+        try:
+            from huggingface_hub import hf_hub_download
+            from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+        except ImportError as error:
+            raise ImportError("from_pretrained needs: python -m pip install huggingface_hub") from error
+        from safetensors.torch import load_file
+
+        def fetch(file: str) -> str:
+            return hf_hub_download(name, f"transformer/{file}")
+
+        try:
+            config = json.loads(Path(fetch("config.json")).read_text())
+            try:
+                weights = load_file(fetch("diffusion_pytorch_model.safetensors"))
+            except EntryNotFoundError as error:
+                if isinstance(error, LocalEntryNotFoundError):
+                    raise
+                weights = torch.load(fetch("diffusion_pytorch_model.bin"), "cpu", weights_only=True)
+        except (OSError, ValueError) as error:
+            raise ConnectionError(
+                f"{name}: its files could not be fetched from the Hugging Face hub ({type(error).__name__}: "
+                f"{error}). Check the name and the connection; or copy its folder 'transformer' from a "
+                "machine that has it, and give the weights to DiT.from_release"
+            ) from error
+        side = config["sample_size"] // config["patch_size"]
+        return cls.from_release(weights, heads=config["num_attention_heads"], grid=(side, side))
+
     def _told(self, y, y_mask, dropped) -> tuple[Float[Tensor, "b l d"], Bool[Tensor, "b l"]]:
         """The condition as tokens and which of them are real; what is dropped is one token that says so."""
         if dropped is None:
@@ -348,6 +427,140 @@ class DiT(nn.Module):
                 raise ValueError(f"{found}; it must be {tuple(shape)}, boolean")
 
 
+# --- released weights ------------------------------------------------------------------------------------
+
+RELEASED_HEADS = {width: heads for _, width, heads in _WIDTHS.values()}
+"""Heads of the released sizes by their width: the shapes of weights do not tell them."""
+
+_RELEASE = {
+    "x_embedder.proj": "patch_embed",
+    "t_embedder.mlp.0": "time_embed.0",
+    "t_embedder.mlp.2": "time_embed.2",
+    "y_embedder.embedding_table": "label_embed",
+    "attn.qkv": "attention.qkv",
+    "attn.proj": "attention.out",
+    "mlp.fc1": "mlp.0",
+    "mlp.fc2": "mlp.2",
+    "final_layer.adaLN_modulation.1": "final_modulation.linear",
+    "final_layer.linear": "final",
+    "adaLN_modulation.1": "modulation.linear",
+}
+_DIFFUSERS = {
+    "pos_embed.proj": "patch_embed",
+    "norm1.emb.timestep_embedder.linear_1": "time_embed.0",
+    "norm1.emb.timestep_embedder.linear_2": "time_embed.2",
+    "norm1.emb.class_embedder.embedding_table": "label_embed",
+    "transformer_blocks": "blocks",
+    "attn1.to_out.0": "attention.out",
+    "ff.net.0.proj": "mlp.0",
+    "ff.net.2": "mlp.2",
+    "norm1.linear": "modulation.linear",
+    "proj_out_1": "final_modulation.linear",
+    "proj_out_2": "final",
+}
+
+
+def _our_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Released weights under our names, from either layout; names that belong to neither stay as they are."""
+    if "x_embedder.proj.weight" in weights:
+        renamed = {_renamed(name, _RELEASE): value for name, value in weights.items()}
+    elif "pos_embed.proj.weight" in weights:
+        renamed = {_renamed(name, _DIFFUSERS): value for name, value in _untied(weights).items()}
+        for name in [name for name in renamed if ".attn1.to_q." in name]:
+            parts = [renamed.pop(name.replace("to_q", part)) for part in ("to_q", "to_k", "to_v")]
+            renamed[name.replace("attn1.to_q", "attention.qkv")] = torch.cat(parts)
+    else:
+        raise ValueError(
+            f"state_dict begins with {', '.join(list(weights)[:3]) or 'nothing'}: neither the layout of the "
+            "DiT release (x_embedder.proj.weight, …) nor that of diffusers (pos_embed.proj.weight, …); of a "
+            "training checkpoint, give the 'ema' in it"
+        )
+    return renamed
+
+
+def _renamed(name: str, table: Mapping[str, str]) -> str:
+    for theirs, ours in table.items():
+        name = name.replace(theirs, ours)
+    return name
+
+
+def _untied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """In diffusers each block owns a copy of the embedder of time and class; here there is one."""
+    shared, rest = {}, {}
+    for name, value in weights.items():
+        if ".norm1.emb." not in name:
+            rest[name] = value
+            continue
+        first = shared.setdefault(name[name.index("norm1.emb.") :], value)
+        if not torch.equal(first, value):
+            raise ValueError(f"{name} differs from that of the first block; a DiT has one embedder for all")
+    return rest | shared
+
+
+def _read_config(weights: Mapping[str, Tensor], heads: int | None, grid: tuple[int, int] | None) -> DiTConfig:
+    """The configuration behind weights of our names; only heads and grid are not in their shapes."""
+    missing = [
+        name
+        for name in ("blocks.0.mlp.0.weight", "label_embed.weight", "final.weight")
+        if name not in weights
+    ]
+    if missing:
+        raise ValueError(f"state_dict has nothing for {', '.join(missing)}; a DiT for classes is needed")
+    width, channels, patch, _ = weights["patch_embed.weight"].shape
+    heads = RELEASED_HEADS.get(width) if heads is None else heads
+    if heads is None:
+        known = ", ".join(map(str, RELEASED_HEADS))
+        raise ValueError(
+            f"heads=None: weights of width {width} do not tell; only those of {known} have known heads"
+        )
+    out = len(weights["final.weight"]) // patch**2
+    if out not in (channels, 2 * channels):
+        raise ValueError(
+            f"state_dict predicts {out} channels; from {channels} it must be as many or twice that"
+        )
+    if grid is None:
+        side = math.isqrt(weights["pos_embed"].shape[1]) if "pos_embed" in weights else 32 // patch
+        grid = (side, side)
+    return DiTConfig(
+        size=(grid[0] * patch, grid[1] * patch),
+        channels=channels,
+        patch=patch,
+        width=width,
+        depth=len({name.split(".")[1] for name in weights if name.startswith("blocks.")}),
+        heads=heads,
+        mlp_ratio=len(weights["blocks.0.mlp.0.weight"]) // width,
+        classes=len(weights["label_embed.weight"]) - 1,
+        learned_variance=out == 2 * channels,
+    )
+
+
+def _refuse_other_positions(table: Float[Tensor, "1 n d"], config: DiTConfig) -> None:
+    """A release keeps its positions with its weights; they must be those that this code computes."""
+    expected = sinusoidal_2d_dit(*config.grid, config.width)
+    if table.shape[1:] != expected.shape:
+        raise ValueError(
+            f"grid={config.grid} has {config.tokens} patches and state_dict positions for {table.shape[1]}; "
+            "give the (rows, columns) that they are for"
+        )
+    if not torch.allclose(table[0].float(), expected.to(table.device), atol=1e-4):
+        raise ValueError(
+            f"state_dict holds other positions than the sinusoids of the grid {config.grid}; give the (rows, "
+            "columns) that they are for. Learned positions are no part of a DiT"
+        )
+
+
+def _refuse_misfits(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    problems = [f"{name} is missing" for name in wanted if name not in found]
+    problems += [f"{name} is unknown" for name in found if name not in wanted]
+    problems += [
+        f"{name} is {tuple(found[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in found and found[name].shape != value.shape
+    ]
+    if problems:
+        raise ValueError(f"state_dict does not fit a DiT, in our names: {'; '.join(problems[:4])}")
+
+
 def initialise(model: nn.Module) -> None:
     """Starts a model as the released code does: the output is exactly 0, and each gated block does nothing.
 
@@ -371,7 +584,7 @@ def initialise(model: nn.Module) -> None:
 
 
 def guided(
-    model: DiT,
+    model: nn.Module,
     x: Float[Tensor, "b c h w"],
     t: Float[Tensor, " b"],
     y: Int[Tensor, " b"] | Float[Tensor, "b l e"],
@@ -382,7 +595,7 @@ def guided(
     """Classifier-free guidance of a DiT: f = f_null + s (f_y - f_null), from one pass of twice the batch.
 
     Args:
-        model: told y and, beside it, nothing.
+        model: a `DiT`, or one that is called as it is; told y and, beside it, nothing.
         x, t, y, y_mask: as in `DiT.forward`.
         scale: s; 1 is plain conditional, and then one evaluation is enough.
         channels: how many channels of the prediction are guided; None for all. The released code guides the
@@ -403,7 +616,9 @@ def guided(
     x, t, y = (torch.cat([value, value]) for value in (x, t, y))
     y_mask = None if y_mask is None else torch.cat([y_mask, y_mask])
     told, untold = model(x, t, y, y_mask, torch.arange(2 * b, device=x.device) >= b).chunk(2)
-    return torch.cat([guide(told[:, :channels], untold[:, :channels], scale), told[:, channels:]], dim=1)
+    return torch.cat(
+        [guide(told[:, :channels], untold[:, :channels], float(scale)), told[:, channels:]], dim=1
+    )
 
 
 # --- sizes -----------------------------------------------------------------------------------------------
