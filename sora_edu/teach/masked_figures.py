@@ -162,8 +162,8 @@ def gallery(
     show(
         fig,
         alt=(
-            f"{title or 'Samples'}: {len(pictures)} small pictures, {sum(right)} of them read as asked. Asked:"
-            f" {', '.join(map(name_of, y.tolist()))}."
+            f"{title or 'Samples'}: {len(pictures)} small pictures, {sum(right)} of them read as asked."
+            f" Asked: {', '.join(map(name_of, y.tolist()))}."
         ),
     )
 
