@@ -200,7 +200,7 @@ class CausalVideoAutoencoder(nn.Module):
 
         Raises ValueError for other numbers and sizes.
         """
-        _check_size(video)
+        _check_size("video is", video, PIXELS_PER_LATENT)
         raw = self.encoder(fold_frames(video))
         return rearrange((raw - self.mean[:, None, None]) / self.std[:, None, None], "b t c h w -> b c t h w")
 
@@ -213,7 +213,7 @@ class CausalVideoAutoencoder(nn.Module):
         self, video: Float[Tensor, "b 3 f h w"], generator: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "b 3 f h w"], Float[Tensor, "b t c h8 w8"]]:
         """The training pass: decodes latents with the posterior's noise added; also gives the raw means."""
-        _check_size(video)
+        _check_size("video is", video, PIXELS_PER_LATENT)
         raw = self.encoder(fold_frames(video))
         noise = torch.randn(raw.shape, generator=generator, dtype=torch.float32)
         return unfold_frames(self.decoder(raw + self.config.noise * noise.to(raw))), raw
@@ -226,12 +226,10 @@ class CausalVideoAutoencoder(nn.Module):
         self.mean.copy_(mean)
 
 
-def _check_size(video: Tensor) -> None:
-    height, width = video.shape[-2:]
-    if height % PIXELS_PER_LATENT or width % PIXELS_PER_LATENT:
-        raise ValueError(
-            f"video is {height}x{width}; height and width must be multiples of {PIXELS_PER_LATENT}"
-        )
+def _check_size(what: str, x: Tensor, factor: int) -> None:
+    height, width = x.shape[-2:]
+    if height % factor or width % factor:
+        raise ValueError(f"{what} {height}x{width}; height and width must be multiples of {factor}")
 
 
 def reconstruction_loss(
@@ -361,11 +359,7 @@ class ImageAutoencoder(nn.Module):
 
         Raises ValueError where height or width is no multiple of `config.factor`.
         """
-        height, width = images.shape[-2:]
-        if height % self.config.factor or width % self.config.factor:
-            raise ValueError(
-                f"images are {height}x{width}; height and width must be multiples of {self.config.factor}"
-            )
+        _check_size("images are", images, self.config.factor)
         said = self.encoder(images.contiguous(memory_format=torch.channels_last))
         mean, log_variance = said.chunk(2, dim=1)
         return Posterior(mean, log_variance.clamp(*LOG_VARIANCES))

@@ -289,6 +289,11 @@ def posterior(
     return mean, added * sigma_s**2 / sigma**2
 
 
+def _one_step_cleaner(alpha_bar: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
+    """For each level of a schedule the one before it; before the first come the data."""
+    return torch.cat([torch.ones_like(alpha_bar[:1]), alpha_bar[:-1]])
+
+
 def variance_range(alpha_bar: Float[Tensor, " k"]) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
     """The least and the largest variance that the step back from each level can have, as logarithms.
 
@@ -299,7 +304,7 @@ def variance_range(alpha_bar: Float[Tensor, " k"]) -> tuple[Float[Tensor, " k"],
     """
     if len(alpha_bar) < 2:
         raise ValueError(f"alpha_bar has {len(alpha_bar)} levels; at least 2 are needed")
-    before = torch.cat([torch.ones_like(alpha_bar[:1]), _shares(alpha_bar)[:-1]])
+    before = _one_step_cleaner(_shares(alpha_bar))
     largest = 1 - alpha_bar / before
     least = largest * (1 - before) / (1 - alpha_bar)
     return torch.cat([least[1:2], least[1:]]).log(), largest.log()
@@ -347,7 +352,7 @@ def variational_term(
             f"k runs from {int(k.min())} to {int(k.max())}; alpha_bar has {len(alpha_bar)} steps"
         )
     least, largest = (values.to(x)[k] for values in variance_range(alpha_bar))
-    before = torch.cat([torch.ones_like(alpha_bar[:1]), alpha_bar[:-1]])
+    before = _one_step_cleaner(alpha_bar)
     here, there = ((share[k].sqrt().to(x), (1 - share[k]).sqrt().to(x)) for share in (alpha_bar, before))
     guess = clean_from(x, noise.detach(), *here, "eps")
     truth, _ = posterior(x, x0, here, there)

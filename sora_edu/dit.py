@@ -34,8 +34,8 @@ from sora_edu.positions import sinusoidal_2d_dit
 from sora_edu.transformer import FeedForward
 
 __all__ = [
-    "CONDITIONINGS", "DIT_SIZES", "DiT", "DiTBlock", "DiTConfig", "Modulation", "dit_macs", "dit_parameters",
-    "guided", "initialise", "modulate", "time_embedding",
+    "CONDITIONINGS", "DIT_SIZES", "DiT", "DiTBlock", "DiTConfig", "Modulation", "block_macs", "dit_macs",
+    "dit_parameters", "guided", "initialise", "modulate", "time_embedding",
 ]  # fmt: skip
 
 CONDITIONINGS = ("in_context", "cross_attention", "adaln", "adaln_zero")
@@ -294,17 +294,11 @@ class DiT(nn.Module):
         grid = check_divides(tuple(x.shape[2:]), (self.config.patch, self.config.patch))
         patches = self.patch_embed(patchify(x, self.config.patch))
         patches = patches + sinusoidal_2d_dit(*grid, self.config.width).to(patches)
-        time = self.time_embed(time_embedding(t).to(patches))[:, None]
-        told, told_mask = self._told(y, y_mask, dropped)
-        tokens, condition, mask = self._told_how(patches, time, told, told_mask)
+        tokens, condition, mask = self._told_how(patches, t, *self._told(y, y_mask, dropped))
         for block in self.blocks:
             tokens = block(tokens, condition, mask)
         tokens = tokens[:, : patches.shape[1]]  # in_context, the others have done their work
-        if self.config.conditioning in PARTS:
-            tokens = modulate(tokens, *self.final_modulation(condition))
-        else:
-            tokens = self.final_norm(tokens)
-        return unpatchify(self.final(tokens), self.config.patch, grid)
+        return self._predicted(tokens, condition, grid)
 
     @classmethod
     def from_release(
@@ -392,8 +386,9 @@ class DiT(nn.Module):
         told = self.text_embed(torch.where(dropped[..., None], self.null_text.to(y), y))
         return told, torch.where(dropped, first, mask)
 
-    def _told_how(self, patches, time, told, told_mask):
+    def _told_how(self, patches, t, told, told_mask):
         """What the blocks get: tokens, condition and mask; see `DiTBlock.forward`."""
+        time = self.time_embed(time_embedding(t).to(patches))[:, None]
         if self.config.conditioning in PARTS:
             share = told_mask[..., None].to(told)
             return patches, time + (told * share).sum(1, keepdim=True) / share.sum(1, keepdim=True), None
@@ -404,6 +399,14 @@ class DiT(nn.Module):
             return patches, extra, mask
         mask = None if mask is None else F.pad(mask, (patches.shape[1], 0), value=True)
         return torch.cat([patches, extra], dim=1), None, mask
+
+    def _predicted(self, tokens, condition, grid) -> Float[Tensor, "b out_channels h w"]:
+        """From the last block's tokens to the prediction at every cell."""
+        if self.config.conditioning in PARTS:
+            tokens = modulate(tokens, *self.final_modulation(condition))
+        else:
+            tokens = self.final_norm(tokens)
+        return unpatchify(self.final(tokens), self.config.patch, grid)
 
     def _check(self, x, t, y, y_mask, dropped) -> None:
         c, b = self.config, len(x)
@@ -643,6 +646,15 @@ def dit_parameters(config: DiTConfig) -> int:
     return c.depth * block + time + told + ends
 
 
+def block_macs(tokens: int, width: int, mlp_ratio: int = 4) -> int:
+    """Multiply-adds of one transformer block for a sequence; without the modulation, which has no tokens.
+
+    (4 + 2 mlp_ratio) tokens width^2 for the linear layers, and 2 tokens^2 width for the products of all pairs
+    and their weighted sums.
+    """
+    return attention_macs(tokens, width) + 2 * mlp_ratio * tokens * width**2
+
+
 def dit_macs(config: DiTConfig, text_tokens: int | None = None) -> int:
     """Multiply-adds (MACs) of one evaluation for one latent, in closed form: what the paper calls flops.
 
@@ -658,7 +670,7 @@ def dit_macs(config: DiTConfig, text_tokens: int | None = None) -> int:
         )
     told = 1 + (1 if text_tokens is None else text_tokens)  # tokens of time and condition
     seen = n + told if c.conditioning == "in_context" else n
-    block = attention_macs(seen, d) + 2 * seen * c.mlp_ratio * d**2
+    block = block_macs(seen, d, c.mlp_ratio)
     block += PARTS.get(c.conditioning, 0) * d**2
     if c.conditioning == "cross_attention":
         block += attention_macs(n, d, told)

@@ -21,15 +21,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from sora_edu.attention import attention_macs
-from sora_edu.dit import PARTS, DiT, DiTBlock, DiTConfig, dit_macs, initialise, modulate, time_embedding
-from sora_edu.patches import patchify, unpatchify
+from sora_edu.dit import PARTS, DiT, DiTBlock, DiTConfig, block_macs, dit_macs, initialise
+from sora_edu.patches import patchify
 from sora_edu.positions import sinusoidal_2d_dit
 
 __all__ = [
-    "MaskedDiT", "MaskedDiTConfig", "asymmetric_pass", "block_macs", "draw_mask", "draw_ratio",
-    "encoder_input", "hidden_count", "mask_from_scores", "masked_losses", "masked_macs", "side_interpolate",
-    "step_macs",
+    "MaskedDiT", "MaskedDiTConfig", "asymmetric_pass", "draw_mask", "draw_ratio", "encoder_input",
+    "hidden_count", "mask_from_scores", "masked_losses", "masked_macs", "side_interpolate", "step_macs",
 ]  # fmt: skip
 
 Tokens = Callable[[Tensor], Tensor]
@@ -151,15 +149,6 @@ def masked_losses(
 # --- cost ------------------------------------------------------------------------------------------------
 
 
-def block_macs(tokens: int, width: int, mlp_ratio: int = 4) -> int:
-    """Multiply-adds of one transformer block for a sequence; without the modulation, which has no tokens.
-
-    (4 + 2 mlp_ratio) tokens width^2 for the linear layers, and 2 tokens^2 width for the products of all pairs
-    and their weighted sums.
-    """
-    return attention_macs(tokens, width) + 2 * mlp_ratio * tokens * width**2
-
-
 def step_macs(tokens: int, hidden: int, width: int, encoder: int, decoder: int, side: int = 1) -> int:
     """Multiply-adds of the blocks for one sample of a training step, forward, both passes together.
 
@@ -266,8 +255,7 @@ class MaskedDiT(DiT):
                 f"x has size {tuple(x.shape[2:])} (h, w); the tables of positions fit {c.size} alone"
             )
         patches = self.patch_embed(patchify(x, c.patch))
-        time = self.time_embed(time_embedding(t).to(patches))[:, None]
-        _, condition, _ = self._told_how(patches, time, *self._told(y, y_mask, dropped))
+        _, condition, _ = self._told_how(patches, t, *self._told(y, y_mask, dropped))
         tokens = asymmetric_pass(
             patches, mask, self.positions, self.decoder_positions,
             encoder=lambda tokens: self._encode(tokens, condition),
@@ -277,8 +265,7 @@ class MaskedDiT(DiT):
             ),
             decoder=lambda tokens: _through(self.blocks[c.encoder :], tokens, condition),
         )  # fmt: skip
-        tokens = modulate(tokens, *self.final_modulation(condition))
-        return unpatchify(self.final(tokens), c.patch, c.grid)
+        return self._predicted(tokens, condition, c.grid)
 
     def _encode(self, tokens: Float[Tensor, "b k d"], condition: Float[Tensor, "b 1 d"]) -> Tensor:
         """The encoder's blocks; with skips, those of the second half first join what left their partners."""
