@@ -304,8 +304,8 @@ def _checkpoint_folder(name: str | Path) -> Path:
             shipped = data_root() / "checkpoints"
         except FileNotFoundError as error:
             raise CheckpointError(name, str(error)) from error
-        if not (shipped / name).is_dir():
-            names = ", ".join(sorted(folder.name for folder in shipped.iterdir() if folder.is_dir()))
+        if not (shipped / name / "config.json").is_file():
+            names = ", ".join(sorted(config.parent.name for config in shipped.glob("*/config.json")))
             raise CheckpointError(name, f"there is no such checkpoint; what ships is: {names or 'none'}")
         return shipped / name
     return Path(name)

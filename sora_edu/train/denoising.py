@@ -31,6 +31,7 @@ from sora_edu.diffusion import (
 )
 from sora_edu.files import write_whole
 from sora_edu.samplers import Network, ddim, make_grid
+from sora_edu.train.loop import LoopConfig, make_optimisers
 
 Draw = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
 """`draw(n, generator)`: n random examples and their labels."""
@@ -117,6 +118,7 @@ def fit(
     lr: float,
     seed: int = 0,
     progress: str = "",
+    muon_lr: float | None = None,
 ) -> tuple[nn.Module, list[tuple[int, float]]]:
     """Trains a network with Adam and a falling learning rate.
 
@@ -127,6 +129,7 @@ def fit(
         lr: the largest learning rate, after a twentieth of the steps.
         seed: of the batches.
         progress: what to call the run in a progress bar; without a name there is none.
+        muon_lr: the largest learning rate of Muon, if it is to train the hidden matrices; see `train.loop`.
 
     Returns:
         An average of the weights over the last steps, which is steadier than the last weights; and (step,
@@ -138,18 +141,22 @@ def fit(
     if steps < 1:
         raise ValueError(f"steps={steps}: at least one step is needed; moons take some 800")
     generator, average = torch.Generator().manual_seed(seed), copy.deepcopy(network)
-    optimiser = torch.optim.Adam(network.parameters(), lr=lr, foreach=True)
-    rate = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda k: min(1, 20 * (k + 1) / steps) * (1 - k / steps)
-    )
+    optimisers = [torch.optim.Adam(network.parameters(), lr=lr, foreach=True)]
+    if muon_lr is not None:
+        optimisers = make_optimisers(network, LoopConfig(steps, lr=lr, muon_lr=muon_lr))
+    rates = [
+        torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k: min(1, 20 * (k + 1) / steps) * (1 - k / steps))
+        for optimiser in optimisers
+    ]
     curve, recent, every = [], [], max(1, steps // 30)
     bar = tqdm(range(1, steps + 1), desc=progress, disable=not progress, mininterval=0.5)
     for step in bar:
         loss = loss_of(generator)
-        optimiser.zero_grad()
+        network.zero_grad()
         loss.backward()
-        optimiser.step()
-        rate.step()
+        for optimiser, rate in zip(optimisers, rates, strict=True):
+            optimiser.step()
+            rate.step()
         recent.append(loss.detach())
         with torch.no_grad():
             for kept, new in zip(average.parameters(), network.parameters(), strict=True):
