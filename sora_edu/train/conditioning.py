@@ -13,6 +13,7 @@ import base64
 import json
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -33,6 +34,7 @@ from sora_edu.train.pictures import (
     TEST_SEED,
     TRAINING_SEED,
     Pictures,
+    draw_pictures,
     framed_pictures,
     picture_autoencoder,
     read_pictures,
@@ -53,7 +55,7 @@ BATCH = 32
 RATE = 2e-3
 """Largest learning rate of Adam."""
 
-STEPS = 1000
+STEPS = 750
 """Steps of the cheapest network, adaLN with a class; the budget of all is what these cost."""
 
 ASKED, GUIDANCE, SAMPLER_STEPS = 192, 3.0, 20
@@ -81,9 +83,9 @@ def class_of(stills: Pictures) -> Int[Tensor, " n"]:
 
 
 @lru_cache(maxsize=4)
-def examples(count: int, seed: int) -> Examples:
-    """`count` framed stills, as latents; the same arguments give the same ones."""
-    stills = framed_pictures(count, seed)
+def examples(count: int, seed: int, framed: bool = True) -> Examples:
+    """`count` stills as latents, framed or of all sizes, places and grounds; the same each time."""
+    stills = (framed_pictures if framed else draw_pictures)(count, seed)
     with torch.no_grad():
         latents = torch.cat([picture_autoencoder().encode(some) for some in stills.images.split(250)])
     words, _ = Tokenizer(VOCABULARY).encode(stills.captions, LENGTH)
@@ -259,12 +261,17 @@ def describe_run(conditioning: str, told: str, steps: int = STEPS) -> dict:
     }
 
 
+ANYWHERE = "anywhere"
+"""The name of a control: adaLN-Zero, told classes, on stills that are not framed."""
+
+
 def record(path: Path, seeds: int = 3, steps: int = STEPS, pictures: int = PICTURES) -> None:
     """Trains all networks with several seeds and writes what came out after each; runs in the file stay.
 
     Seed by seed, so that a stop leaves whole comparisons. The file has, for each of `TOLD` and each of
     `CONDITIONINGS`, what `describe_run` says and lists by seed: the validation "loss" at "steps", shares read
-    as asked ("colour", "shape", "both", "ground"), and from the first seed the "samples" asked for first.
+    as asked ("colour", "shape", "both", "ground"), and from the first seed the "samples" asked for first;
+    and the same once more for `ANYWHERE`.
     """
     known, fresh = examples(pictures, TRAINING_SEED), examples(ASKED, TEST_SEED)
     real = shares_read(fresh.latents, fresh)
@@ -272,23 +279,30 @@ def record(path: Path, seeds: int = 3, steps: int = STEPS, pictures: int = PICTU
     kept = json.loads(path.read_text()) if path.exists() else {}
     kept |= {"settings": settings | {"asked": ASKED, "pictures": pictures, "lr": RATE}, "real": real}
     for seed in range(seeds):
-        for told in TOLD:
-            for conditioning in CONDITIONINGS:
-                part = kept.setdefault(told, {}).setdefault(
-                    conditioning, describe_run(conditioning, told, steps)
-                )
-                if len(part.get("loss", [])) > seed:
-                    continue
-                network, curve = train(
-                    conditioning, told, seed, known, fresh, steps, f"{conditioning}, {told}, seed {seed}"
-                )
-                made = draw(network, fresh.told[told])
-                part["steps"] = curve["steps"]
-                for name, value in {"loss": curve["loss"], **shares_read(made, fresh)}.items():
-                    part.setdefault(name, []).append(value)
-                if seed == 0:
-                    part["samples"] = latents_to_text(made[:SHOWN])
+        for told, conditioning in product(TOLD, CONDITIONINGS):
+            runs = kept.setdefault(told, {}).setdefault(conditioning, describe_run(conditioning, told, steps))
+            if len(runs.get("loss", [])) == seed:
+                _add_run(runs, conditioning, told, seed, known, fresh, steps)
                 write_whole(path, (json.dumps(kept) + "\n").encode())
+    known, fresh = examples(pictures, TRAINING_SEED, False), examples(ASKED, TEST_SEED, False)
+    runs = kept.setdefault(ANYWHERE, describe_run("adaln_zero", "class", steps))
+    for seed in range(len(runs.get("loss", [])), seeds):
+        _add_run(runs, "adaln_zero", "class", seed, known, fresh, steps)
+        write_whole(path, (json.dumps(kept) + "\n").encode())
+
+
+def _add_run(
+    runs: dict, conditioning: str, told: str, seed: int, known: Examples, fresh: Examples, steps: int
+) -> None:
+    """Trains one network, and writes behind those of other seeds what came out."""
+    name = f"{conditioning}, {told}, seed {seed}"
+    network, curve = train(conditioning, told, seed, known, fresh, steps, name)
+    made = draw(network, fresh.told[told])
+    runs["steps"] = curve["steps"]
+    for what, value in {"loss": curve["loss"], **shares_read(made, fresh)}.items():
+        runs.setdefault(what, []).append(value)
+    if seed == 0:
+        runs["samples"] = latents_to_text(made[:SHOWN])
 
 
 if __name__ == "__main__":

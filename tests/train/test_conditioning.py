@@ -122,8 +122,9 @@ def test_a_recording_goes_on_where_it_stopped(tmp_path, monkeypatch):
     record(path, seeds=1, steps=11, pictures=40)
     first = json.loads(path.read_text())
     record(path, seeds=2, steps=11, pictures=40)
-    assert trained == [(c, "class", seed) for seed in range(2) for c in CONDITIONINGS]
+    assert trained == [(c, "class", seed) for seed in range(2) for c in (*CONDITIONINGS, "adaln_zero")]
     kept = json.loads(path.read_text())
+    assert len(kept["anywhere"]["shape"]) == 2  # the last one of each recording
     for conditioning in CONDITIONINGS:
         part = kept["class"][conditioning]
         assert part["samples"] == first["class"][conditioning]["samples"]
