@@ -20,8 +20,6 @@ LOOKS = {
     "latents": "blue",
     "pixels, patches of 8": "orange",
     "pixels, patches of 4": "vermilion",
-    "latents, 8 times too large": "green",
-    "latents, 8 times too small": "purple",
 }
 """Palette colours of the spaces that are compared."""
 
@@ -181,11 +179,11 @@ def learning_curve(kept: Mapping, mine: Sequence[tuple[int, float]]) -> None:
     )
 
 
-def quality_against_cost(kept: Mapping, names: Sequence[str] = tuple(LOOKS)[:3]) -> None:
+def quality_against_cost(kept: Mapping) -> None:
     """Distance from real pictures against multiply-adds of training, in each space; dots are single runs."""
     fig, ax = plt.subplots(figsize=(10.5, 5))
     spoken = []
-    for name in names:
+    for name in LOOKS:
         lengths, space = kept["runs"][name], trainings.SPACES[name]
         costs = [trainings.training_macs(space, int(steps)) / 1e9 for steps in lengths]
         runs = np.array([[run["frechet"] for run in group] for group in lengths.values()])
@@ -209,18 +207,22 @@ def promise() -> None:
 
 
 def scales(kept: Mapping) -> None:
-    """Samples of denoisers whose latents were too large, right, or too small; dots are single runs."""
-    names = ("latents, 8 times too small", "latents", "latents, 8 times too large")
-    fig, axes = plt.subplots(1, 2, figsize=(12, 4.6))
+    """Samples of denoisers whose latents were of the wrong size, or the right one; dots are single runs."""
+    spaces = {name: space for name, space in trainings.SPACES.items() if space.latent}
+    names = sorted(spaces, key=lambda name: spaces[name].scale)
+    fig, axes = plt.subplots(1, 2, figsize=(13.5, 4.6))
     spoken = []
     for ax, what, unit in zip(axes, ("frechet", "read"), (1, 100), strict=True):
         for place, name in enumerate(names):
             group = list(kept["runs"][name].values())[-1]
             values = [unit * run[what] for run in group]
-            ax.bar(place, np.mean(values), 0.6, color=PALETTE[LOOKS[name]], alpha=0.85)
+            colour = PALETTE["blue" if spaces[name].scale == 1 else "grey"]
+            ax.bar(place, np.mean(values), 0.6, color=colour, alpha=0.85)
             ax.plot([place] * len(values), values, "o", color=PALETTE["ink"], markersize=5)
             spoken.append(f"{name}, {what}: {np.mean(values):.0f}")
-        ax.set_xticks(range(3), ["8 times\ntoo small", "unit\nscale", "8 times\ntoo large"])
-    axes[0].set(ylabel="Fréchet distance", title="lower is better")
+        words = [name.removeprefix("latents, ").replace(" too", "\ntoo") for name in names]
+        ax.set_xticks(range(len(names)), ["right" if word == "latents" else word for word in words])
+        ax.tick_params(axis="x", labelsize=12)
+    axes[0].set(ylabel="Fréchet distance", title="lower is better", yscale="log")
     axes[1].set(ylabel="read as asked (%)", title="higher is better")
-    show(fig, alt=f"Samples from latents of three scales. {'; '.join(spoken)}.")
+    show(fig, alt=f"Samples from latents of several scales. {'; '.join(spoken)}.")

@@ -173,8 +173,14 @@ SPACES = {
     "latents": Space(size=(4, 8, 8), patch=2),
     "pixels, patches of 8": Space(size=(3, 32, 32), patch=8, latent=False),
     "pixels, patches of 4": Space(size=(3, 32, 32), patch=4, latent=False),
-    "latents, 8 times too large": Space(size=(4, 8, 8), patch=2, scale=8.0),
-    "latents, 8 times too small": Space(size=(4, 8, 8), patch=2, scale=1 / 8),
+} | {
+    f"latents, {name}": Space(size=(4, 8, 8), patch=2, scale=scale)
+    for name, scale in (
+        ("64 times too small", 1 / 64),
+        ("8 times too small", 1 / 8),
+        ("8 times too large", 8.0),
+        ("64 times too large", 64.0),
+    )
 }
 """What is compared. Patches of 8 pixels make as many tokens as the latents, patches of 4 four times more."""
 
@@ -192,9 +198,7 @@ LENGTHS = {
     "latents": (300, 1200),
     "pixels, patches of 8": (300, 1200, 3600),
     "pixels, patches of 4": (400, 1600),
-    "latents, 8 times too large": (1200,),
-    "latents, 8 times too small": (1200,),
-}
+} | {name: (1200,) for name, space in SPACES.items() if space.scale != 1}
 """Steps of the runs in each space; each length is a run of its own, with its own falling learning rate."""
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -123,6 +124,51 @@ def test_a_short_recording_has_every_part(tmp_path, monkeypatch):
     before = path.read_text()
     record(path, ["plane"], seeds=1)
     assert json.loads(path.read_text()).keys() == json.loads(before).keys()
+
+
+def test_the_shipped_rates_bear_out_what_the_chapter_says():
+    kept = _shipped()["rate"]
+    runs = {float(beta): group for beta, group in kept["runs"].items()}
+    rate = {beta: np.mean([run["rate"] for run in group]) for beta, group in runs.items() if beta}
+    psnr = {beta: np.mean([run["psnr"] for run in group]) for beta, group in runs.items()}
+    assert 0.4 < rate[0.01] / rate[0.001] < 0.6 and psnr[0.001] - psnr[0.01] < 0.2
+    assert 0.2 < rate[0.1] / rate[0.01] < 0.3 and 0.8 < psnr[0.01] - psnr[0.1] < 1.5
+    assert 24 < rate[1.0] < 60 and rate[10.0] < 10 and psnr[0.0] - psnr[0.001] < 0.2
+    active = {beta: [run["active"] for run in group] for beta, group in runs.items() if beta}
+    assert min(active[0.1]) == 1 and max(active[1.0]) < 0.7 and max(active[10.0]) < 0.5
+    lost = {
+        beta: np.mean([run["psnr"] - run["disturbed"][-1] for run in group]) for beta, group in runs.items()
+    }
+    assert lost[0.0] > 10 and lost[0.1] < 2.1
+    assert all(a["disturbed"][-1] > b["disturbed"][-1] + 5 for a in runs[0.1] for b in runs[0.0])
+
+
+def test_the_shipped_samples_bear_out_what_the_chapter_says():
+    kept = _shipped()["diffusion"]["runs"]
+    assert all(len(group) == 3 for lengths in kept.values() for group in lengths.values())
+    worst = {
+        (n, k): max(run["frechet"] for run in group) for n, runs in kept.items() for k, group in runs.items()
+    }
+    best = {
+        (n, k): min(run["frechet"] for run in group) for n, runs in kept.items() for k, group in runs.items()
+    }
+    eight, four = "pixels, patches of 8", "pixels, patches of 4"
+    assert worst["latents", "1200"] < best[eight, "3600"]  # three times the steps, and still behind
+    assert worst["latents", "300"] < best[eight, "300"] / 5
+    assert training_macs(SPACES[four], 1600) > 1.5 * training_macs(SPACES[eight], 3600)
+    assert best[four, "1600"] > worst[eight, "3600"]
+    assert worst["latents, 8 times too large", "1200"] < 1.05 * best["latents", "1200"]
+    assert worst["latents, 8 times too small", "1200"] < 1.05 * worst["latents", "1200"]
+    assert best["latents, 64 times too small", "1200"] > worst["latents", "1200"]
+    read = {n: [run["read"] for run in runs["1200"]] for n, runs in kept.items() if n.startswith("latents")}
+    assert max(read.pop("latents, 64 times too large")) < 0.2 and all(
+        min(share) == 1 for share in read.values()
+    )
+
+
+def test_noise_decodes_to_more_kinds_of_digits_with_kl():
+    kept = _shipped()["plane"]
+    assert min(kept["with KL"]) > 8 > 6 > max(kept["plain"])
 
 
 def _shipped() -> dict:
