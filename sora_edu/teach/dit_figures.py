@@ -331,7 +331,7 @@ def race(kept: Mapping, mine: Mapping[str, Mapping[str, Sequence]] | None = None
             ax.plot(steps, runs.mean(0), "--", lw=1.8, color=PALETTE[colour], label=label)
             spoken.append(f"{label}, {told}, {runs[:, -1].mean():.3f}")
         ax.set(title=title, xlabel="training step", yscale="log")
-        ax.set_yticks([0.6, 0.8, 1, 1.4, 2], ["0.6", "0.8", "1", "1.4", "2"])
+        ax.set_yticks([0.3, 0.4, 0.6, 1, 2], ["0.3", "0.4", "0.6", "1", "2"])
         ax.minorticks_off()
     for name, curve in (mine or {}).items():
         axes[0].plot(
@@ -369,7 +369,7 @@ def outcomes(kept: Mapping) -> None:
             range(len(LOOKS)), [label.replace("-", "-\n") for label, _ in LOOKS.values()], fontsize=12
         )
         ax.set_xlim(-0.5, len(LOOKS) - 0.5)
-    for ax, top in zip(axes[1:], (100, 105, 40), strict=True):
+    for ax, top in zip(axes[1:], (105, 105, 40), strict=True):
         ax.set_ylim(0, top)
     quoted = ", ".join(f"{LOOKS[name][0]} {quote.fid}" for name, quote in PAPER_DESIGNS.items())
     show(
@@ -417,9 +417,9 @@ def designs(kept: Mapping, told: str, asked: Examples) -> None:
 
 
 def promise() -> None:
-    """The picture that the chapter ends with, from the reference run of adaLN-Zero."""
+    """Pictures by the reference run of adaLN-Zero that was told captions."""
     asked = examples(ASKED, TEST_SEED)
-    latents = latents_from_text(reference()["class"]["adaln_zero"]["samples"])
+    latents = latents_from_text(reference()["caption"]["adaln_zero"]["samples"])
     with torch.no_grad():
         rows = {"made from\nnoise": picture_autoencoder().decode(latents)}
     titles = asked_for(asked, SHOWN)

@@ -6,6 +6,7 @@ from itertools import product
 import pytest
 import torch
 
+from sora_edu.assets import data_path
 from sora_edu.data.captions import VOCABULARY, WORDINGS
 from sora_edu.data.world import BACKGROUNDS, COLOURS, SHAPES
 from sora_edu.dit import CONDITIONINGS
@@ -133,3 +134,23 @@ def test_a_recording_goes_on_where_it_stopped(tmp_path, monkeypatch):
             assert len(part[name]) == 2 and part[name][0] == first["class"][conditioning][name][0]
         assert len(part["loss"][0]) == len(part["steps"]) == 11
         assert part["training_steps"] == part["steps"][-1]
+
+
+def test_the_shipped_runs_bear_out_what_the_chapter_says():
+    kept = json.loads(data_path("curves", "07_conditioning.json").read_text())
+    assert kept["settings"]["budget_steps"] == recipe.STEPS and kept["real"]["both"] == 1
+    parts = [kept[told][name] for told, name in product(TOLD, CONDITIONINGS)] + [kept["anywhere"]]
+    assert all(len(part[what]) == 3 for part in parts for what in ("loss", "shape", "ground"))
+    ends = {told: {c: [run[-1] for run in kept[told][c]["loss"]] for c in CONDITIONINGS} for told in TOLD}
+    for told, last in (("class", "cross_attention"), ("caption", "in_context")):
+        for run in zip(*(ends[told][c] for c in CONDITIONINGS), strict=True):
+            found = dict(zip(CONDITIONINGS, run, strict=True))
+            order = sorted(found, key=found.get)
+            assert order[:2] == ["adaln_zero", "adaln"] and order[-1] == last
+    shapes = {c: kept["class"][c]["shape"] for c in CONDITIONINGS}
+    assert min(shapes["in_context"]) > max(max(shapes[c]) for c in CONDITIONINGS if c != "in_context")
+    for c in ("cross_attention", "adaln", "adaln_zero"):
+        assert min(kept["caption"][c]["shape"]) > max(shapes[c])
+    assert all(0.4 < share < 0.6 for c in CONDITIONINGS for share in kept["class"][c]["ground"])
+    assert all(min(kept["caption"][c]["ground"]) > 0.99 for c in CONDITIONINGS)
+    assert max(kept["anywhere"]["shape"]) < 0.25 < 0.8 < min(shapes["adaln_zero"])
