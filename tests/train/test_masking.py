@@ -144,6 +144,24 @@ def test_a_short_recording_has_every_part(tiny, tmp_path):
         assert kept["runs"][way]["0"].keys() == shipped["runs"][way]["0"].keys()
 
 
+def test_the_shipped_runs_bear_out_what_the_chapter_says():
+    kept = _shipped()
+    ends = {
+        way: {
+            what: [run[what] for run in runs.values()]
+            for what in ("full", "hidden", "read_as_asked", "frechet")
+        }
+        for way, runs in kept["runs"].items()
+    }
+    masked, same, more = (ends[way] for way in WAYS)
+    for what in ("full", "read_as_asked", "frechet"):  # neither is ahead in every seed
+        assert len({a < b for a, b in zip(masked[what], same[what], strict=True)}) == 2
+    assert max(more["full"]) < 0.8 * min(masked["full"])
+    assert max(more["frechet"]) < min(masked["frechet"])
+    assert min(more["read_as_asked"]) >= max(masked["read_as_asked"])
+    assert max(masked["hidden"]) < kept["silent"] < min(same["hidden"] + more["hidden"])
+
+
 def _shipped() -> dict:
     return json.loads(data_path("curves", "08_masking.json").read_text())
 
