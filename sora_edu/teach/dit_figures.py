@@ -15,10 +15,9 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import Tensor
 
 from sora_edu.assets import data_path
-from sora_edu.data.world import COLOURS, SHAPES
-from sora_edu.teach.figures import DIVERGING, PALETTE, show
+from sora_edu.teach.figures import DIVERGING, PALETTE, bare, pixels, show
 from sora_edu.train.conditioning import ASKED, SHOWN, Examples, examples, latents_from_text
-from sora_edu.train.pictures import TEST_SEED, picture_autoencoder
+from sora_edu.train.pictures import TEST_SEED, names_of, picture_autoencoder
 
 LOOKS = {
     "in_context": ("in-context", "blue"),
@@ -80,15 +79,6 @@ def reference() -> dict:
     return json.loads(data_path("curves", "07_conditioning.json").read_text())
 
 
-def _bare(ax: Axes) -> None:
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
-
-
-def _pixels(picture: Float[Tensor, "3 h w"]) -> np.ndarray:
-    return ((picture + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy()
-
-
 # --- pictures --------------------------------------------------------------------------------------------
 
 
@@ -102,9 +92,9 @@ def gallery(
     )
     for line, (name, pictures) in zip(axes, rows.items(), strict=True):
         for ax in line:
-            _bare(ax)
+            bare(ax)
         for ax, picture in zip(line, pictures, strict=False):
-            ax.imshow(_pixels(picture))
+            ax.imshow(pixels(picture))
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=14)
     for ax, title in zip(axes[0], titles or (), strict=False):
         ax.set_title(title, fontsize=13)
@@ -116,10 +106,10 @@ def cuts(picture: Float[Tensor, "3 h w"], latent: Float[Tensor, "c h w"], patche
     channels, height, width = latent.shape
     most = float(latent[0].abs().max())
     fig, axes = plt.subplots(1, 1 + len(patches), figsize=(3.6 * (1 + len(patches)), 4.3))
-    axes[0].imshow(_pixels(picture))
+    axes[0].imshow(pixels(picture))
     axes[0].set_title(f"{picture.shape[1]} by {picture.shape[2]} pixels")
     axes[0].set_xlabel(f"latent: {height} x {width} cells\nof {channels} numbers")
-    _bare(axes[0])
+    bare(axes[0])
     spoken = []
     for ax, patch in zip(axes[1:], patches, strict=True):
         ax.imshow(latent[0], cmap=DIVERGING, vmin=-most, vmax=most, extent=(0, width, height, 0))
@@ -394,10 +384,9 @@ def ranking(kept: Mapping) -> list[str]:
 
 
 def asked_for(examples: Examples, count: int) -> list[str]:
-    """What the first `count` pictures are asked to show, such as "red star"."""
+    """What the first `count` pictures are asked to show, such as "red star", a word on each line."""
     stills = examples.stills
-    pairs = zip(stills.colours[:count].tolist(), stills.shapes[:count].tolist(), strict=True)
-    return [f"{tuple(COLOURS)[colour]}\n{SHAPES[shape]}" for colour, shape in pairs]
+    return [name.replace(" ", "\n") for name in names_of(stills.colours[:count], stills.shapes[:count])]
 
 
 def designs(kept: Mapping, told: str, asked: Examples) -> None:

@@ -24,10 +24,13 @@ import numpy as np
 import torch
 from IPython import get_ipython
 from IPython.display import display
+from jaxtyping import Float
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 from sora_edu.clips import animated_png, enlarge
 from sora_edu.data.catalogues import Event
@@ -105,6 +108,18 @@ def show(fig: Figure, *, alt: str) -> None:
     fig.savefig(buffer, format="png", dpi=fig.dpi, bbox_inches="tight", facecolor="white")
     plt.close(fig)
     send(buffer.getvalue(), alt)
+
+
+def bare(ax: Axes) -> None:
+    """Takes ticks and frame off, as around a picture."""
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
+def pixels(picture: Float[Tensor, "c h w"]) -> np.ndarray:
+    """A picture in [-1, 1] for imshow: three channels are colours, one is ink on white."""
+    values = ((picture.detach() + 1) / 2).clamp(0, 1).permute(1, 2, 0)
+    return (values if values.shape[2] == 3 else 1 - values.expand(-1, -1, 3)).numpy()
 
 
 def frames_of(video) -> np.ndarray:

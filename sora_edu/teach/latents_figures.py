@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from matplotlib.axes import Axes
+from jaxtyping import Float
 from torch import Tensor
 
 from sora_edu.assets import data_path
 from sora_edu.data.digits import digits
-from sora_edu.teach.figures import PALETTE, show
+from sora_edu.teach.figures import PALETTE, bare, pixels, show
 from sora_edu.train import latents as trainings
 from sora_edu.train.latents import PlaneAutoencoder
 
@@ -29,17 +28,6 @@ def reference() -> dict:
     return json.loads(data_path("curves", "06_latents.json").read_text())
 
 
-def _pixels(picture: Float[Tensor, "c h w"]) -> np.ndarray:
-    """A picture for imshow: colours as they are, one channel as grey ink on white."""
-    values = ((picture.detach() + 1) / 2).clamp(0, 1).permute(1, 2, 0)
-    return (values if values.shape[2] == 3 else 1 - values.expand(-1, -1, 3)).numpy()
-
-
-def _bare(ax: Axes) -> None:
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
-
-
 # --- pictures and their latents --------------------------------------------------------------------------
 
 
@@ -53,12 +41,12 @@ def round_trip(
     )
     limit = float(latents.abs().max())
     for row, picture, latent, back in zip(axes, images, latents, again, strict=True):
-        row[0].imshow(_pixels(picture))
+        row[0].imshow(pixels(picture))
         for ax, channel in zip(row[1:-1], latent, strict=True):
             ax.imshow(channel.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
-        row[-1].imshow(_pixels(back))
+        row[-1].imshow(pixels(back))
         for ax in row:
-            _bare(ax)
+            bare(ax)
     titles = ("pixels", *(f"channel {k + 1}" for k in range(channels)), "decoded")
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, fontsize=15)
@@ -73,22 +61,15 @@ def round_trip(
 
 
 def gallery(images: Float[Tensor, "n 3 h w"], titles: Sequence[str], columns: int = 8) -> None:
-    """Pictures with a few words over each."""
+    """Pictures with a few words over each, a word on each line."""
     rows = -(-len(images) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(1.55 * columns, 1.85 * rows + 0.2), squeeze=False)
     for ax in axes.flat:
-        _bare(ax)
+        bare(ax)
     for ax, picture, title in zip(axes.flat, images, titles, strict=False):
-        ax.imshow(_pixels(picture))
-        ax.set_title(title, fontsize=12)
-    spoken = "; ".join(title.replace("\n", " ") for title in titles)
-    show(fig, alt=f"{len(images)} pictures, in order: {spoken}.")
-
-
-def asked(colours: Int[Tensor, " n"], shapes: Int[Tensor, " n"]) -> list[str]:
-    """Colours and shapes in words, on two lines."""
-    names = tuple(trainings.COLOURS)
-    return [f"{names[c]}\n{trainings.SHAPES[s]}" for c, s in zip(colours, shapes, strict=True)]
+        ax.imshow(pixels(picture))
+        ax.set_title(title.replace(" ", "\n"), fontsize=12)
+    show(fig, alt=f"{len(images)} pictures, in order: {'; '.join(titles)}.")
 
 
 @torch.no_grad()

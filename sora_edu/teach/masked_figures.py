@@ -7,16 +7,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from sora_edu.assets import data_path
-from sora_edu.data.world import COLOURS, SHAPES
+from sora_edu.data.world import SHAPES
 from sora_edu.masked_dit import block_macs, step_macs
-from sora_edu.teach.figures import PALETTE, show, table
+from sora_edu.teach.figures import PALETTE, bare, pixels, show, table
 from sora_edu.train import masking
-from sora_edu.train.pictures import read_pictures
+from sora_edu.train.pictures import names_of, read_pictures
 
 LOOKS = {"masked": "blue", "plain, as many steps": "orange", "plain, as much compute": "vermilion"}
 """Palette colours of the ways to train."""
@@ -27,15 +26,9 @@ def reference() -> dict:
     return json.loads(data_path("curves", "08_masking.json").read_text())
 
 
-def _bare(ax: Axes) -> None:
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
-
-
-def name_of(y: int) -> str:
-    """A class in words."""
-    colour, shape = divmod(y, len(SHAPES))
-    return f"{tuple(COLOURS)[colour]} {SHAPES[shape]}"
+def class_names(y: Int[Tensor, " n"]) -> list[str]:
+    """Classes in words."""
+    return names_of(y // len(SHAPES), y % len(SHAPES))
 
 
 # --- why -------------------------------------------------------------------------------------------------
@@ -101,7 +94,7 @@ def stages(latent: Float[Tensor, "c h w"], mask: Bool[Tensor, " n"]) -> None:
     for ax, title, colour in zip(axes, titles, fills, strict=True):
         ax.imshow(plane, vmin=-most, vmax=most)
         ax.set_title(title)
-        _bare(ax)
+        bare(ax)
         for row, column in hides.nonzero().tolist() if colour is not None else ():
             ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color=colour, lw=0.5))
     axes[2].set_xlabel("orange: the one mask token")
@@ -150,22 +143,22 @@ def gallery(
     pictures: Float[Tensor, "n 3 h w"], y: Int[Tensor, " n"], columns: int = 6, title: str = ""
 ) -> None:
     """Pictures under the names of the classes that were asked for; what the reader sees otherwise is red."""
-    colours, shapes = read_pictures(pictures)
+    names, (colours, shapes) = class_names(y), read_pictures(pictures)
     right = (colours * len(SHAPES) + shapes == y).tolist()
     rows = -(-len(pictures) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(2.2 * columns, 2.6 * rows), squeeze=False)
     for ax in axes.flat:
-        _bare(ax)
-    for ax, picture, asked, fits in zip(axes.flat, pictures, y.tolist(), right, strict=False):
-        ax.imshow(((picture + 1) / 2).clamp(0, 1).permute(1, 2, 0))
-        ax.set_title(name_of(asked), fontsize=13, color=PALETTE["ink" if fits else "vermilion"])
+        bare(ax)
+    for ax, picture, name, fits in zip(axes.flat, pictures, names, right, strict=False):
+        ax.imshow(pixels(picture))
+        ax.set_title(name, fontsize=13, color=PALETTE["ink" if fits else "vermilion"])
     if title:
         fig.suptitle(title)
     show(
         fig,
         alt=(
             f"{title or 'Samples'}: {len(pictures)} small pictures, {sum(right)} of them read as asked."
-            f" Asked: {', '.join(map(name_of, y.tolist()))}."
+            f" Asked: {', '.join(names)}."
         ),
     )
 

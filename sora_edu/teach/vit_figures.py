@@ -8,14 +8,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from sora_edu.assets import data_path
 from sora_edu.data.digits import digits
 from sora_edu.patches import patchify, unpatchify
-from sora_edu.teach.figures import PALETTE, show
+from sora_edu.teach.figures import PALETTE, bare, pixels, show
 
 Curve = Sequence[tuple[int, float]]
 """Pairs (step, share right)."""
@@ -36,17 +35,6 @@ def reference() -> dict:
     return json.loads(data_path("curves", "05_vit.json").read_text())
 
 
-def _pixels(picture: Float[Tensor, "c h w"]) -> np.ndarray:
-    """A picture for imshow: colours as they are, one channel as grey ink on white."""
-    values = ((picture + 1) / 2).clamp(0, 1).permute(1, 2, 0)
-    return (values if values.shape[2] == 3 else 1 - values.expand(-1, -1, 3)).numpy()
-
-
-def _bare(ax: Axes) -> None:
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
-
-
 # --- patches ---------------------------------------------------------------------------------------------
 
 
@@ -58,22 +46,22 @@ def cut(picture: Float[Tensor, "c h w"], patch: int) -> None:
     fig = plt.figure(figsize=(12.5, 6.2))
     above, below = fig.subfigures(2, 1, height_ratios=(3, 1))
     whole, apart = above.subplots(1, 2)
-    whole.imshow(_pixels(picture))
+    whole.imshow(pixels(picture))
     whole.set_title(f"a picture of {picture.shape[1]} by {picture.shape[2]} pixels")
-    _bare(whole)
+    bare(whole)
     for number, square in enumerate(squares):
         left, top = 1.18 * (number % columns), 1.18 * (number // columns)
-        apart.imshow(_pixels(square), extent=(left, left + 1, top + 1, top))
+        apart.imshow(pixels(square), extent=(left, left + 1, top + 1, top))
         apart.text(left + 0.06, top + 0.3, str(number), fontsize=12, backgroundcolor="#FFFFFFB0")
     apart.set(xlim=(-0.1, 1.18 * columns), ylim=(1.18 * rows, -0.1))
     apart.set_title(f"{rows} by {columns} patches of {patch} by {patch}")
-    _bare(apart)
+    bare(apart)
     line = below.subplots()
     for number, square in enumerate(squares):
-        line.imshow(_pixels(square), extent=(1.15 * number, 1.15 * number + 1, 1, 0))
+        line.imshow(pixels(square), extent=(1.15 * number, 1.15 * number + 1, 1, 0))
     line.set(xlim=(-0.1, 1.15 * len(squares)), ylim=(1.05, -0.05))
     line.set_title(f"a sequence of {len(squares)} tokens, each of {tokens.shape[2]} numbers")
-    _bare(line)
+    bare(line)
     show(
         fig,
         alt=(
@@ -93,14 +81,14 @@ def where_a_token_comes_from(picture: Float[Tensor, "c h w"], patch: int, number
     titles = ("cut by patch", "grouped as they lie in memory")
     spoken = []
     for ax, title, found in zip(axes, titles, (right, wrong), strict=True):
-        ax.imshow(0.35 * _pixels(picture) + 0.65)
+        ax.imshow(0.35 * pixels(picture) + 0.65)
         for pixel in sorted({int(place) % (h * w) for place in found}):
             ax.add_patch(Rectangle((pixel % w - 0.5, pixel // w - 0.5), 1, 1, color=PALETTE["vermilion"]))
         channels = {("red", "green", "blue")[int(place) // (h * w)] for place in found}
         said = ", ".join(name for name in ("red", "green", "blue") if name in channels)
         ax.set_title(title)
         ax.set_xlabel(f"token {number} holds: {said}")
-        _bare(ax)
+        bare(ax)
         spoken.append(f"{title}: {said}")
     show(
         fig,
@@ -130,11 +118,11 @@ def attention_on_cells(
         for k, ax in enumerate(row):
             top_left = on[k].view(side, side).nonzero().min(0).values.flip(0) - 0.5
             if maps is None:
-                ax.imshow(_pixels(x[k]), extent=(-0.5, side - 0.5, side - 0.5, -0.5))
+                ax.imshow(pixels(x[k]), extent=(-0.5, side - 0.5, side - 0.5, -0.5))
             else:
                 ax.imshow(maps[k].view(side, side), vmin=0, vmax=top)
             ax.add_patch(Rectangle(top_left.tolist(), 2, 2, fill=False, edgecolor=PALETTE["vermilion"], lw=3))
-            _bare(ax)
+            bare(ax)
     shares = [(on * maps).sum(1).mean().item() for maps in (before, after)]
     show(
         fig,
@@ -153,7 +141,7 @@ def looks(
     (rows, columns), most = maps.shape[1:], 100 * float(maps.max())
     fig, axes = plt.subplots(2, len(x), figsize=(2.1 * len(x) + 0.8, 4.9), squeeze=False)
     for k, (above, below) in enumerate(axes.T):
-        above.imshow(_pixels(x[k]), extent=(0, columns, rows, 0))
+        above.imshow(pixels(x[k]), extent=(0, columns, rows, 0))
         image = below.imshow(100 * maps[k], extent=(0, columns, rows, 0), vmin=0, vmax=most)
         if titles is not None:
             above.set_title(titles[k])
@@ -188,14 +176,14 @@ def heads(
     (depth, count), most = maps.shape[:2], 100 * float(maps[:, :, 0].max())
     fig, axes = plt.subplots(depth, count + 1, figsize=(2.2 * (count + 1), 2.3 * depth + 0.3))
     for layer, row in enumerate(axes):
-        row[0].imshow(_pixels(x))
+        row[0].imshow(pixels(x))
         row[0].set_ylabel(f"block {layer + 1}")
         for head, ax in enumerate(row[1:]):
             image = ax.imshow(100 * maps[layer, head, 0, 1:].view(grid), vmin=0, vmax=most)
             if layer == 0:
                 ax.set_title(f"head {head + 1}")
         for ax in row:
-            _bare(ax)
+            bare(ax)
     fig.colorbar(image, ax=axes[:, -1], label="attention (%)")
     show(
         fig,
@@ -215,7 +203,7 @@ def position_similarity(table: Float[Tensor, "n d"], grid: tuple[int, int]) -> N
     for (row, column), ax in np.ndenumerate(axes):
         image = ax.imshow(alike[row, column], vmin=-1, vmax=1, cmap="RdBu_r")
         ax.plot(column, row, "o", color="white", markersize=7, markeredgecolor=PALETTE["ink"])
-        _bare(ax)
+        bare(ax)
     fig.colorbar(image, ax=axes, label="similarity")
     show(
         fig,
@@ -303,9 +291,9 @@ def gallery(
     side = max(1.05, min(2.2, 6 / columns))  # inches
     fig, axes = plt.subplots(rows, columns, figsize=(side * columns, side * 1.2 * rows + 0.3), squeeze=False)
     for ax in axes.flat:
-        _bare(ax)
+        bare(ax)
     for ax, picture, answer, right in zip(axes.flat, x, answers.tolist(), truth.tolist(), strict=False):
-        ax.imshow(_pixels(picture))
+        ax.imshow(pixels(picture))
         wrong = answer != right
         ax.set_title(
             f"{answer}, not {right}" if wrong else str(answer), fontsize=13,

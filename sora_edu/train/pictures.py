@@ -81,6 +81,12 @@ class Pictures:
         return Pictures(*both, self.captions + other.captions)
 
 
+def names_of(colours: Int[Tensor, " n"], shapes: Int[Tensor, " n"]) -> list[str]:
+    """Colours and shapes in words, such as "red star"."""
+    pairs = zip(colours.tolist(), shapes.tolist(), strict=True)
+    return [f"{tuple(COLOURS)[colour]} {SHAPES[shape]}" for colour, shape in pairs]
+
+
 @lru_cache(maxsize=8)
 def draw_pictures(n: int, seed: int, side: int = SIDE) -> Pictures:
     """Draws stills of one of the six shapes each, none of them a combination that is held out.

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from sora_edu.assets import data_path
 from sora_edu.diffusion import add_noise, velocity
 from sora_edu.masked_dit import MaskedDiTConfig
-from sora_edu.teach.masked_figures import errors_left, name_of
+from sora_edu.teach.masked_figures import class_names, errors_left
 from sora_edu.train import masking
 from sora_edu.train.conditioning import Examples
 from sora_edu.train.masking import (
@@ -116,11 +116,10 @@ def test_validation_is_the_same_for_every_model(tiny):
 
 
 def test_classes_are_named_by_colour_and_shape():
-    names = {name_of(y) for y in range(PICTURE_MDT.classes)}
-    assert len(names) == PICTURE_MDT.classes
+    assert len(set(class_names(torch.arange(PICTURE_MDT.classes)))) == PICTURE_MDT.classes
     drawn = framed_pictures(20, 4)
-    for y, caption in zip(masking.class_of(drawn).tolist(), drawn.captions, strict=True):
-        assert name_of(y) in caption
+    for name, caption in zip(class_names(masking.class_of(drawn)), drawn.captions, strict=True):
+        assert name in caption
 
 
 def test_what_a_neighbour_is_worth_is_gaussian_conditioning():
