@@ -323,14 +323,26 @@ def race(kept: Mapping, mine: Mapping[str, Mapping[str, Sequence]] | None = None
         ax.set(title=title, xlabel="training step", yscale="log")
         ax.set_yticks([0.3, 0.4, 0.6, 1, 2], ["0.3", "0.4", "0.6", "1", "2"])
         ax.minorticks_off()
-    for name, curve in (mine or {}).items():
-        axes[0].plot(
-            curve["steps"], curve["loss"], color=PALETTE[LOOKS[name][1]], label=f"{LOOKS[name][0]}, yours"
-        )
+    if mine:
+        _sprint(axes[0], kept["class"], mine)
     axes[0].set_ylabel("loss on fresh pictures")
     handles, labels = axes[0].get_legend_handles_labels()
     axes[1].legend(handles, labels, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     show(fig, alt=f"Losses of four designs during training. Reference runs end at: {'; '.join(spoken)}.")
+
+
+def _sprint(ax: Axes, kept: Mapping, mine: Mapping[str, Mapping[str, Sequence]]) -> None:
+    """The first steps once more, enlarged, with the learner's own curves in front."""
+    inset = ax.inset_axes((0.45, 0.42, 0.53, 0.44))
+    for name, curve in mine.items():
+        label, colour = LOOKS[name]
+        part = kept[name]
+        inset.plot(part["steps"], np.mean(part["loss"], axis=0), "--", lw=1.5, color=PALETTE[colour])
+        inset.plot(curve["steps"], curve["loss"], color=PALETTE[colour])
+        ax.plot([], [], color=PALETTE[colour], label=f"{label}, yours")
+    inset.set(xlim=(0, max(curve["steps"][-1] for curve in mine.values())), ylim=(1.5, 2.3))
+    inset.set_title("the first steps, with yours", fontsize=12)
+    inset.tick_params(labelsize=11)
 
 
 def outcomes(kept: Mapping) -> None:

@@ -38,6 +38,7 @@ import torch
 
 from sora_edu.teach.compare import agree, describe, difference, mismatch, name_of, size
 from sora_edu.teach.exercise import Case, Exercise, Misconception, find
+from sora_edu.teach.pasted import standalone
 from sora_edu.teach.progress import recall, remember
 
 Stage = Literal[
@@ -132,7 +133,7 @@ def check(exercise: str | Exercise, mine: Any) -> CheckResult:
         ValueError: no exercise has this id.
     """
     exercise = _resolve(exercise)
-    result = judge(exercise, mine)
+    result = _borrowed(exercise) if _is_the_courses(exercise, mine) else judge(exercise, mine)
     if result.stage != "not attempted":
         before, named = recall(exercise.id), result.misconception and result.misconception.id
         # A named mistake comes with the first rung of its own ladder; a new one starts at the bottom.
@@ -176,22 +177,23 @@ def hint(exercise: str | Exercise) -> Text:
 
 
 def solution(exercise: str | Exercise) -> Text:
-    """Shows the source of the reference: the only copy of the answer that there is.
+    """Shows the source of the reference, made to run where it is pasted; there is no other copy of it.
 
     Args:
         exercise: the id of an exercise.
 
     Returns:
-        The source.
+        The source; see `pasted.standalone`.
 
     Raises:
         ValueError: no exercise has this id.
     """
     exercise = _resolve(exercise)
     remember(exercise.id, solution_seen=True)
-    source = inspect.getsource(exercise.reference).rstrip()
     if exercise.kind == "value":
-        source += f"\n\n# {describe(exercise.reference())}"
+        source = inspect.getsource(exercise.reference).rstrip() + f"\n\n# {describe(exercise.reference())}"
+    else:
+        source = standalone(exercise.reference, exercise.id.partition(".")[2])
     return Text(source, f"<pre><code>{html.escape(source, quote=False)}</code></pre>")
 
 
@@ -209,7 +211,7 @@ def use(exercise: str | Exercise, mine: Any) -> Any:
         ValueError: no exercise has this id.
     """
     exercise = _resolve(exercise)
-    if judge(exercise, mine).passed:
+    if not _is_the_courses(exercise, mine) and judge(exercise, mine).passed:
         print(f"{exercise.id}: going on with your own answer.")
         return mine
     print(f"{exercise.id}: going on with the course's answer; yours can take its place at any time.")
@@ -479,6 +481,19 @@ def _not_attempted(exercise: Exercise, mine: Any, returned_none: bool = False) -
     if returned_none and not _is_untouched(mine):
         lines.append("It returns None. If you have written it: is the `return` missing?")
     return CheckResult(exercise, "not attempted", tuple(lines))
+
+
+def _is_the_courses(exercise: Exercise, mine: Any) -> bool:
+    """True for the very function or class that `use` hands out in place of a learner's."""
+    return exercise.kind != "value" and mine is exercise.reference
+
+
+def _borrowed(exercise: Exercise) -> CheckResult:
+    lines = (
+        "not attempted yet: this is the course's answer.",
+        "`use` has put it in the place of yours. Run the cell with your own `def` again, and then the check.",
+    )
+    return CheckResult(exercise, "not attempted", lines)
 
 
 def _error_lines(exercise: Exercise, error: Exception) -> tuple[str, ...]:

@@ -160,7 +160,7 @@ def _minutes(number: int | float) -> str:
 
 
 def solved(notebook: NotebookNode) -> NotebookNode:
-    """The notebook as a learner leaves it who solved every exercise: references for stubs, `train` skipped.
+    """The notebook as a learner leaves it who solved every exercise: solutions for stubs, `train` skipped.
 
     Returns:
         A copy without outputs.
@@ -189,8 +189,8 @@ def _solve(source: str, exercise: str) -> str:
     first = min([stub.lineno, *(d.lineno for d in getattr(stub, "decorator_list", []))])
     lines = source.splitlines()
     lines[first - 1 : stub.end_lineno] = [
-        "from sora_edu.teach.engine import answer as _answer",
-        f'{name} = _answer("{exercise}")',
+        "from sora_edu.teach.pasted import pasted as _pasted",
+        f'{name} = _pasted("{exercise}")',
     ]
     return "\n".join(lines)
 

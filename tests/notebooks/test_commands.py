@@ -105,7 +105,7 @@ def test_times_stand_below_the_title_where_there_are_no_marks():
 )
 def test_stubs_give_way_to_the_answers(source: str, name: str, kept: list[str]):
     lines = solved(new_notebook(cells=[_stub(source)])).cells[0].source.splitlines()
-    answered = ["from sora_edu.teach.engine import answer as _answer", f'{name} = _answer("toy.double")']
+    answered = ["from sora_edu.teach.pasted import pasted as _pasted", f'{name} = _pasted("toy.double")']
     at = lines.index(answered[0])
     assert lines[at : at + 2] == answered
     assert [line for line in lines[:at] + lines[at + 2 :] if line] == kept

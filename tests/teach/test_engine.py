@@ -392,10 +392,19 @@ def test_checks_are_remembered():
     assert recall("toy.centred").attempts == 0
     check(CENTRED, CENTRED.misconceptions[0].wrong)
     assert recall("toy.centred").misconception == "sum"
-    check(CENTRED, centred)
+    check(CENTRED, CENTRED.correct_alternatives[0])
     check(CENTRED, lambda x, axis=-1: x)
     record = recall("toy.centred")
     assert record.attempts == 3 and record.passed and record.misconception is None
+
+
+def test_the_courses_answer_under_a_learners_name_is_not_a_solution(capsys):
+    mine = use(CENTRED, stub)
+    result = check(CENTRED, mine)
+    assert result.stage == "not attempted" and "the course's answer" in repr(result)
+    assert recall("toy.centred").attempts == 0 and not recall("toy.centred").passed
+    assert use(CENTRED, mine) is mine
+    assert capsys.readouterr().out.count("going on with the course's answer") == 2
 
 
 def test_an_unknown_exercise_is_refused_by_name():

@@ -73,6 +73,16 @@ def _time_column_by_column(t, dim=256):
     return torch.stack(columns, dim=-1).float()
 
 
+def _speeding_up(t, dim=256):
+    half = dim // 2
+    speeds = 10000.0 ** (torch.arange(half, dtype=torch.float64) / half)
+    return _both(1000 * t.double()[:, None] * speeds)
+
+
+def _single_precision_out(embed) -> bool:
+    return embed(torch.tensor([0.5]), 4).dtype == torch.float32
+
+
 TIME_EMBEDDING = Exercise(
     id="dit.time_embedding",
     chapter=CHAPTER,
@@ -83,6 +93,7 @@ TIME_EMBEDDING = Exercise(
     oracle=_time_oracle,
     cases=_time_cases,
     tolerance=1e-4,
+    properties=(Property("what comes out is float32, as the network's weights are", _single_precision_out),),
     hints=Hints(
         "How many frequencies are there, and what are the first and the last?",
         "The exponent: i runs from 0 to dim/2 - 1 and is divided by dim/2.",
@@ -180,6 +191,21 @@ TIME_EMBEDDING = Exercise(
                 " interleaved order of the transformer's paper."
             ),
         ),
+        Misconception(
+            id="speeding_up",
+            title="the exponent has lost its minus: the clocks get faster and faster",
+            wrong=_speeding_up,
+            hints=Hints(
+                "Which of your frequencies is the slowest, and how slow should it be?",
+                "The sign in the exponent.",
+                "w_i = 10000^(-i / half), from 1 down to nearly 1/10000",
+            ),
+            section="Tell it how noisy",
+            evidence=(
+                "Reasoning slip: 1 / 10000^(i / half) written as a power, without turning the sign of"
+                " the exponent."
+            ),
+        ),
     ),
     correct_alternatives=(_time_oracle, _time_column_by_column),
     equivalent_mutants={"-1 -> 1": "for times of shape (b,) the last of two axes is axis 1"},
@@ -242,6 +268,15 @@ def _modulate_by_moments(x, shift, scale):
     centred = x - x.mean(-1, keepdim=True)
     unit = centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
     return unit + scale * unit + shift
+
+
+def _sample_std(x, shift, scale):
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / (x.var(-1, keepdim=True) + 1e-6).sqrt() * (1 + scale) + shift
+
+
+def _brackets_forgotten(x, shift, scale):
+    return 1 + scale * _norm(x) + shift
 
 
 MODULATE = Exercise(
@@ -376,6 +411,33 @@ MODULATE = Exercise(
                 " 1e-6, small and in every block; karpathy/makemore issue 1 asks about the same two."
             ),
         ),
+        Misconception(
+            id="sample_std",
+            title="the variance is divided by d - 1, as torch does by default; a norm divides by d",
+            wrong=_sample_std,
+            hints=Hints(
+                "What is the variance of (1, 3), once divided by 2 and once by 1?",
+                "The arguments of std or var.",
+                "v = 1/d sum (x_i - mean)^2: var(correction=0)",
+            ),
+            section="adaLN: turn the knobs of the norm",
+            evidence=(
+                "Reasoning slip: hand-written norms meet the default of d - 1; chapter 04 names the same"
+                " slip."
+            ),
+        ),
+        Misconception(
+            id="brackets_forgotten",
+            title="1 + scale * norm: the 1 is added to the result and not to the scale",
+            wrong=_brackets_forgotten,
+            hints=Hints(
+                "With shift and scale 0, what comes out of yours?",
+                "The brackets around 1 + scale.",
+                "(1 + scale) LN(x) + shift",
+            ),
+            section="adaLN: turn the knobs of the norm",
+            evidence="Reasoning slip: precedence; the product binds closer than the sum.",
+        ),
     ),
     correct_alternatives=(_modulate_oracle, _modulate_by_moments),
 )
@@ -506,6 +568,18 @@ def _block_in_a_loop(x, condition, modulation, attention, mlp):
 def _untouched_by_zeros(block) -> bool:
     x = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
     return torch.equal(block(x, torch.zeros(2, 1, 24), six, with_mean, bent), x)
+
+
+def _shift_and_scale_traded(x, condition, modulation, attention, mlp):
+    scale1, shift1, gate1, scale2, shift2, gate2 = modulation(condition)
+    x = x + gate1 * attention(modulate(x, shift1, scale1))
+    return x + gate2 * mlp(modulate(x, shift2, scale2))
+
+
+def _mlp_not_told(x, condition, modulation, attention, mlp):
+    shift1, scale1, gate1, _, _, gate2 = modulation(condition)
+    x = x + gate1 * attention(modulate(x, shift1, scale1))
+    return x + gate2 * mlp(_norm(x))
 
 
 BLOCK = Exercise(
@@ -684,6 +758,33 @@ BLOCK = Exercise(
                 "explainingai-code/DiT-PyTorch issue 1: attn_block in the MLP's line; it ran and trained."
             ),
         ),
+        Misconception(
+            id="shift_and_scale_traded",
+            title="the six are unpacked as scale, shift, gate; they come as shift, scale, gate",
+            wrong=_shift_and_scale_traded,
+            hints=Hints(
+                "In which order do the six arrive?",
+                "The line that unpacks them.",
+                "shift, scale, gate; shift, scale, gate",
+            ),
+            section="adaLN-Zero: start by doing nothing",
+            evidence="huggingface/diffusers issue 10198: shift and scale change places between codes.",
+        ),
+        Misconception(
+            id="mlp_not_told",
+            title="the second norm is not modulated: the MLP is told nothing",
+            wrong=_mlp_not_told,
+            hints=Hints(
+                "What do you do with the fourth and the fifth part?",
+                "The norm in front of the MLP.",
+                "x + g2 MLP((1 + s2) LN(x) + b2)",
+            ),
+            section="adaLN-Zero: start by doing nothing",
+            evidence=(
+                "Reasoning slip: one norm is modulated as in the sketch, and the other left as the plain"
+                " block has it."
+            ),
+        ),
     ),
     correct_alternatives=(_block_in_a_loop, _block_oracle),
 )
@@ -753,6 +854,16 @@ def _mlp_one_way(side, patch, width):
 def _macs_factored(side, patch, width):
     n = side * side // (patch * patch)
     return 2 * width * (6 * n * width + n * n + 3 * width)
+
+
+def _side_by_patch(side, patch, width):
+    n = side // patch
+    return n * (12 * width**2 + 2 * n * width) + 6 * width**2
+
+
+def _mlp_wide_to_wide(side, patch, width):
+    n = (side // patch) ** 2
+    return block_macs(side, patch, width) + 24 * n * width**2
 
 
 MACS = Exercise(
@@ -878,6 +989,30 @@ MACS = Exercise(
             section="What it costs",
             evidence="Reasoning slip: 'ratio 4' is read as 4 d² weights.",
         ),
+        Misconception(
+            id="side_by_patch",
+            title="side / patch tokens: that is one row of the grid",
+            wrong=_side_by_patch,
+            hints=Hints(
+                "How many patches does a latent of 4 by 4 have, with patches of 2?",
+                "The number of tokens.",
+                "n = (side / patch)^2",
+            ),
+            section="What it costs",
+            evidence="Reasoning slip: the grid is counted along one side.",
+        ),
+        Misconception(
+            id="mlp_wide_to_wide",
+            title="the MLP is counted with matrices of 4 d x 4 d",
+            wrong=_mlp_wide_to_wide,
+            hints=Hints(
+                "How many numbers enter the first layer of the MLP, and how many leave it?",
+                "The two terms of the MLP.",
+                "d x 4 d there, 4 d x d back: 8 d^2 a token",
+            ),
+            section="What it costs",
+            evidence="Reasoning slip: the hidden width is taken for both sides of both matrices.",
+        ),
     ),
     correct_alternatives=(_macs_oracle, _macs_factored),
 )
@@ -942,6 +1077,10 @@ def _drop_by_counting(y, draws, classes, rate):
 def _nothing_at_rate_zero(drop) -> bool:
     y = torch.tensor([1, 2, 0])
     return torch.equal(drop(y, torch.tensor([0.0, 0.5, 0.9]), 3, 0.0), y)
+
+
+def _null_is_minus_one(y, draws, classes, rate):
+    return torch.where(draws < rate, -1, y)
 
 
 DROP_LABELS = Exercise(
@@ -1048,6 +1187,18 @@ DROP_LABELS = Exercise(
                 " the same classes would go every time."
             ),
         ),
+        Misconception(
+            id="null_is_minus_one",
+            title="the null class is -1: a table of vectors has no such row",
+            wrong=_null_is_minus_one,
+            hints=Hints(
+                "Which row of an embedding table is number -1?",
+                "The number that a dropped label becomes.",
+                "the null class is number `classes`, the row after the last class",
+            ),
+            section="Guidance: lean on the difference",
+            evidence="Reasoning slip: -1 for 'none', a habit from masks and ignored labels.",
+        ),
     ),
     correct_alternatives=(_drop_by_filling, _drop_by_counting),
 )
@@ -1065,9 +1216,9 @@ def guide(output, scale, channels):
 
 def _guide_cases(seed: int) -> list[Case]:
     noise = torch.Generator().manual_seed(seed)
-    small = torch.tensor([[1.0, 10.0], [2.0, 20.0]]).view(2, 2, 1, 1)
+    small = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 4.0, 6.0, 8.0, 9.0]]).view(2, 5, 1, 1)
     output = torch.randn(6, 8, 2, 3, generator=noise)
-    return [Case(small, 3.0, 1), Case(output, 1.5, 4), Case(output[:, :4], 2.5, 4)]
+    return [Case(small, 3.0, 4), Case(output, 1.5, 4), Case(output[:, :4], 2.5, 4), Case(output, 2.0, 1)]
 
 
 def _guide_oracle(output: Tensor, scale: float, channels: int) -> Tensor:
@@ -1081,7 +1232,7 @@ def _guide_oracle(output: Tensor, scale: float, channels: int) -> Tensor:
 
 
 def _three_channels(output, scale, channels):
-    return guide(output, scale, min(3, channels))
+    return guide(output, scale, 3)
 
 
 def _variance_too(output, scale, channels):

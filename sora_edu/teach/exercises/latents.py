@@ -52,6 +52,17 @@ def _noise_inside(mean, log_variance, noise):
     return (mean + noise) * torch.exp(0.5 * log_variance)
 
 
+def _dice_of_its_own(mean, log_variance, noise):
+    return mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+
+
+def _lets_gradients_through(sample) -> bool:
+    with torch.enable_grad():
+        mean, log_variance = torch.ones(2, requires_grad=True), torch.zeros(2, requires_grad=True)
+        found = torch.autograd.grad(sample(mean, log_variance, torch.ones(2)).sum(), (mean, log_variance))
+    return all(bool((gradient != 0).all()) for gradient in found)
+
+
 SAMPLE = Exercise(
     id="latents.reparameterise",
     chapter=CHAPTER,
@@ -67,6 +78,7 @@ SAMPLE = Exercise(
             "without noise it is the mean",
             lambda f: torch.equal(f(torch.ones(2), torch.ones(2), torch.zeros(2)), torch.ones(2)),
         ),
+        Property("gradients reach the mean and the log variance", _lets_gradients_through),
     ),
     hints=Hints(
         "The encoder says log s^2. What is s?",
@@ -140,6 +152,18 @@ SAMPLE = Exercise(
             section="An encoder that admits doubt",
             evidence="Reasoning slip: scale and shift applied in the wrong order.",
         ),
+        Misconception(
+            id="dice_of_its_own",
+            title="noise of its own is drawn, and the noise that was handed over is not used",
+            wrong=_dice_of_its_own,
+            hints=Hints(
+                "Call yours twice with the same noise. Do you get the same sample?",
+                "Is there a randn in your code?",
+                "z = mean + s noise",
+            ),
+            section="An encoder that admits doubt",
+            evidence="Reasoning slip: most published code draws inside the function, with randn_like.",
+        ),
     ),
     correct_alternatives=(
         lambda mean, log_variance, noise: mean + log_variance.exp().sqrt() * noise,
@@ -171,7 +195,7 @@ def _kl_averaged(mean, log_variance):
 
 
 def _kl_over_the_batch(mean, log_variance):
-    return _each(mean, log_variance).sum().expand(len(mean)).clone()
+    return _each(mean, log_variance).sum()
 
 
 def _kl_reversed(mean, log_variance):
@@ -227,7 +251,7 @@ KL = Exercise(
         ),
         Misconception(
             id="over_the_batch",
-            title="summed over the batch too: every sample gets the whole batch's cost",
+            title="one sum over everything: the samples of the batch are added up, too",
             wrong=_kl_over_the_batch,
             hints=Hints(
                 "How many numbers should come out for three samples?",
@@ -353,6 +377,18 @@ def _psnr_of_each(x, target):
     return (10 * torch.log10(4 / (x - target).square().flatten(1).mean(1))).mean()
 
 
+def _psnr_peak_not_squared(x, target):
+    return 10 * torch.log10(2 / (x - target).square().mean())
+
+
+def _psnr_of_the_sum(x, target):
+    return 10 * torch.log10(4 / (x - target).square().sum())
+
+
+def _psnr_upside_down(x, target):
+    return 10 * torch.log10((x - target).square().mean() / 4)
+
+
 PSNR = Exercise(
     id="latents.psnr",
     chapter=CHAPTER,
@@ -443,6 +479,42 @@ PSNR = Exercise(
                 "Both conventions are in use and differ: so a number needs to say which it is."
                 " Ours is fixed in `sora_edu.autoencoder.psnr`."
             ),
+        ),
+        Misconception(
+            id="peak_not_squared",
+            title="the range is not squared: 2 over the squared error",
+            wrong=_psnr_peak_not_squared,
+            hints=Hints(
+                "The error is squared. What has to be its companion?",
+                "What is divided by the mean squared error.",
+                "10 log10(range^2 / mean squared error), with range^2 = 4",
+            ),
+            section="What the latents cost",
+            evidence="Reasoning slip: 20 log10(range / root) rewritten with 10, and the square forgotten.",
+        ),
+        Misconception(
+            id="of_the_sum",
+            title="the squared errors are summed and not averaged: larger pictures look worse",
+            wrong=_psnr_of_the_sum,
+            hints=Hints(
+                "Should a picture of twice the size with the same error per pixel score less?",
+                "The reduction.",
+                "the mean squared error, over all values",
+            ),
+            section="What the latents cost",
+            evidence="Reasoning slip: the chapter's loss sums over a picture, and PSNR averages.",
+        ),
+        Misconception(
+            id="upside_down",
+            title="the fraction is upside down: better pictures get lower numbers",
+            wrong=_psnr_upside_down,
+            hints=Hints(
+                "Should a smaller error give more decibels, or fewer?",
+                "What stands above the fraction's line.",
+                "signal over noise: 4 / mean squared error",
+            ),
+            section="What the latents cost",
+            evidence="Reasoning slip: a logarithm of the error itself, without turning the sign.",
         ),
     ),
     correct_alternatives=(
@@ -636,6 +708,18 @@ def _mlp_half(tokens, numbers, width, depth):
     return denoiser_macs(tokens, numbers, width, depth) - 4 * depth * tokens * width**2
 
 
+def _one_block(tokens, numbers, width, depth):
+    return denoiser_macs(tokens, numbers, width, 1)
+
+
+def _mlp_wide_to_wide(tokens, numbers, width, depth):
+    return denoiser_macs(tokens, numbers, width, depth) + 24 * depth * tokens * width**2
+
+
+def _without_ends(tokens, numbers, width, depth):
+    return denoiser_macs(tokens, numbers, width, depth) - 2 * tokens * numbers * width
+
+
 MACS = Exercise(
     id="latents.denoiser_macs",
     chapter=CHAPTER,
@@ -722,6 +806,42 @@ MACS = Exercise(
             ),
             section="Where the computing goes",
             evidence="Reasoning slip: 4 d^2 for the MLP, counted once for both its layers.",
+        ),
+        Misconception(
+            id="one_block",
+            title="one block is counted, and not `depth` of them",
+            wrong=_one_block,
+            hints=Hints(
+                "Does your count change with the depth?",
+                "What multiplies a block's cost.",
+                "the ends once, a block `depth` times",
+            ),
+            section="Where the computing goes",
+            evidence="Reasoning slip: a block is worked out on paper and put in as it is.",
+        ),
+        Misconception(
+            id="mlp_wide_to_wide",
+            title="the MLP is counted with matrices of 4 width x 4 width",
+            wrong=_mlp_wide_to_wide,
+            hints=Hints(
+                "How many numbers enter the first layer of the MLP, and how many leave it?",
+                "The two terms of the MLP.",
+                "width x 4 width there, 4 width x width back: 8 width^2 a token",
+            ),
+            section="Where the computing goes",
+            evidence="Reasoning slip: the hidden width is taken for both sides of both matrices.",
+        ),
+        Misconception(
+            id="without_ends",
+            title="the two ends are left out: numbers to the width, and back",
+            wrong=_without_ends,
+            hints=Hints(
+                "Does your count change with `numbers`?",
+                "What comes before the first block, and after the last.",
+                "2 tokens x numbers x width for the ends",
+            ),
+            section="Where the computing goes",
+            evidence="Reasoning slip: tables of transformer costs list blocks alone.",
         ),
     ),
     correct_alternatives=(
