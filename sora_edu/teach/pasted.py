@@ -30,7 +30,7 @@ def standalone(answer: Callable[..., Any], name: str) -> str:
 
 
 def pasted(exercise_id: str) -> Any:
-    """What a learner has who pasted the solution: it does what the course's does, and is not the same object."""
+    """What a learner has who pasted the solution: a twin of the course's answer, not the same object."""
     exercise, namespace = find(exercise_id), {}
     if exercise.kind == "value":
         return exercise.reference()
