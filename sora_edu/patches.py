@@ -127,7 +127,7 @@ def sample_frames(x: Float[Tensor, "b c t h w"], step: int) -> Float[Tensor, "b 
 def tubelet_weight(
     weight: Float[Tensor, "out d"], frames: int, start: str = "central"
 ) -> Float[Tensor, "out {frames}*d"]:
-    """A projection of square patches, made into one of tubelets: how a video model starts from an image model.
+    """A projection of square patches, made into one of tubelets: a video model starts from an image model.
 
     "central" puts the weight at frame frames // 2 and zeros at the others: the tokens of a video are those of
     `sample_frames`. "inflated" puts the weight, divided by `frames`, at every frame: each token is the mean
