@@ -12,8 +12,9 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from sora_edu.assets import data_path
-from sora_edu.patches import PADDING, Box, Packed, first_fit, share_inside
+from sora_edu.patches import PADDING, Box, Packed, check_divides, first_fit, share_inside
 from sora_edu.teach.figures import PALETTE, show
+from sora_edu.train import tubelets as trainings
 
 Curve = Sequence[tuple[int, float]]
 """Pairs (step, share right)."""
@@ -106,7 +107,7 @@ def flicker_against_noise(
 
 
 def what_a_token_sees(
-    clip: Float[Tensor, "1 f h w"], tubelet: int, patch: int, cell: tuple[int, int]
+    clip: Float[Tensor, "c f h w"], tubelet: int, patch: int, cell: tuple[int, int]
 ) -> None:
     """Frames of a clip twice: sampled, and cut in tubelets. The token at `cell` of each slot is framed."""
     frames, row, column = clip.shape[1], *cell
@@ -158,7 +159,7 @@ def learning_curves(kept: Mapping[str, Mapping], mine: Mapping[str, Curve]) -> N
     axes[0].set_ylabel("motions named right (%)")
     show(
         fig,
-        alt=f"Share of test clips whose motion is named right. Reference runs end at: {', '.join(spoken)}.",
+        alt=f"Share of test clips whose motion is named right. Reference runs: {', '.join(spoken)}.",
     )
 
 
@@ -179,9 +180,8 @@ def confusions(kept: Mapping[str, Mapping], motions: Sequence[str], names: Seque
         ax.set_xticks(range(len(motions)), motions, rotation=40, ha="right")
         ax.set_yticks(range(len(motions)), motions)
         ax.set_xlabel("said")
-        spoken.append(
-            f"{name}: {', '.join(f'{m} {s:.0f}' for m, s in zip(motions, shares.diagonal(), strict=True))}"
-        )
+        right = (f"{m} {share:.0f}" for m, share in zip(motions, shares.diagonal(), strict=True))
+        spoken.append(f"{name}: {', '.join(right)}")
     axes[0].set_ylabel("true")
     show(fig, alt=f"True motions against answers. Per cent right: {'; '.join(spoken)}.")
 
@@ -222,13 +222,9 @@ def padded_and_packed(lengths: Sequence[int], size: int) -> None:
     )
 
 
-PROMISED = (112, 15, 48, 16, 80, 45, 16, 105, 15, 75, 16, 80, 48, 15)
-"""Tokens of some clips and pictures at the sizes that tiny Sora was trained at."""
-
-
 def promise() -> None:
     """The picture that the chapter ends with: a mixed batch, padded and packed."""
-    padded_and_packed(PROMISED, 256)
+    padded_and_packed([trainings.latent_tokens(size) for size in trainings.mixed_sizes(14, seed=0)], 256)
 
 
 def mask_of(packed: Packed, row: int = 0) -> None:
@@ -246,15 +242,14 @@ def mask_of(packed: Packed, row: int = 0) -> None:
     sizes = ", ".join(str(int((samples == n).sum())) for n in samples.unique().tolist() if n != PADDING)
     show(
         fig,
-        alt=f"A square of {len(samples)} by {len(samples)} places with dark blocks of {sizes} on its diagonal.",
+        alt=f"A square of {len(samples)} by {len(samples)} places with blocks of {sizes} on its diagonal.",
     )
 
 
 def dropped(clip: Float[Tensor, "3 f h w"], places: Int[Tensor, "n 3"], patch: tuple[int, int, int]) -> None:
     """A clip with the tokens that were dropped in grey; `places` are those that stayed."""
-    kept = torch.zeros(
-        [side // cell for side, cell in zip(clip.shape[1:], patch, strict=True)], dtype=torch.bool
-    )
+    kept = torch.zeros(check_divides(tuple(clip.shape[1:]), patch), dtype=torch.bool)
+    share = 1 - len(places) / kept.numel()
     kept[tuple(places.T)] = True
     for axis, cell in enumerate(patch):
         kept = kept.repeat_interleave(cell, axis)
@@ -263,17 +258,14 @@ def dropped(clip: Float[Tensor, "3 f h w"], places: Int[Tensor, "n 3"], patch: t
     for k, ax in enumerate(axes):
         ax.imshow(_pixels(torch.where(kept[k], clip[:, k], torch.tensor(0.4))))
         _bare(ax)
-    share = 1 - len(places) / (kept.numel() / np.prod(patch))
-    show(
-        fig, alt=f"{frames} frames of a clip with {share:.0%} of its spacetime patches greyed out at random."
-    )
+    show(fig, alt=f"{frames} frames of a clip with {share:.0%} of its spacetime patches grey, at random.")
 
 
 # --- crops -----------------------------------------------------------------------------------------------
 
 
 def crops(
-    clips: Sequence[Float[Tensor, "3 f h w"]], boxes: Sequence[Box], squares: Sequence[Box], frame: int
+    clips: Sequence[Float[Tensor, "3 f _ _"]], boxes: Sequence[Box], squares: Sequence[Box], frame: int
 ) -> None:
     """One frame of each clip with its central square, the object's box, and the share that a crop keeps."""
     widths = [clip.shape[3] / clip.shape[2] for clip in clips]

@@ -14,6 +14,7 @@ single frames, as ViViT starts from a ViT.
 import argparse
 import copy
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,12 +25,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sora_edu.autoencoder import FRAMES_PER_LATENT, PIXELS_PER_LATENT
 from sora_edu.data.scene import SHAPES
 from sora_edu.data.world import render, sample_scene
 from sora_edu.files import write_whole
 from sora_edu.patches import Packed, check_divides, patchify_video, sample_frames, tubelet_weight
 from sora_edu.positions import grid, sinusoidal_at
-from sora_edu.train.recognising import Labelled, train_classifier, unchanged
+from sora_edu.train.recognising import Labelled, train_classifier
 from sora_edu.transformer import Block
 
 MOTIONS = ("moves left", "moves right", "moves up", "moves down", "grows", "shrinks")
@@ -75,6 +77,25 @@ def known_clips() -> Clips:
 def test_clips() -> Clips:
     """Other clips, to test on."""
     return draw_clips(TEST_CLIPS, TEST_SEED)
+
+
+# --- a batch of many sizes -------------------------------------------------------------------------------
+
+LENGTHS, SIDES = (1, 9, 17, 25), ((64, 64), (48, 80), (80, 48))
+"""Frames, and heights and widths in pixels, of a mixed batch: pictures and films; square, wide and tall."""
+
+
+def mixed_sizes(count: int, seed: int) -> list[tuple[int, int, int]]:
+    """(frames, height, width) of clips and pictures, every length and shape as likely as the others."""
+    rng = random.Random(seed)
+    return [(rng.choice(LENGTHS), *rng.choice(SIDES)) for _ in range(count)]
+
+
+def latent_tokens(size: tuple[int, int, int]) -> int:
+    """Tokens of a clip that passes the shipped autoencoder and is cut into patches of 2 by 2 latents."""
+    frames, height, width = size
+    times = 1 + (frames - 1) // FRAMES_PER_LATENT
+    return times * (height // (2 * PIXELS_PER_LATENT)) * (width // (2 * PIXELS_PER_LATENT))
 
 
 # --- the model -------------------------------------------------------------------------------------------
@@ -163,18 +184,20 @@ def pretrain(seed: int, steps: int = PRETRAINING_STEPS, progress: str = "") -> M
     model = make_reader(STILLS, seed)
     train_classifier(
         model, (clips[:, :, middle], shapes), (test[:, :, middle], test_shapes),
-        steps=steps, seed=seed, rate=RATE, augment=unchanged, progress=progress,
+        steps=steps, seed=seed, rate=RATE, augment=lambda clips, _: clips, progress=progress,
     )  # fmt: skip
     return model
 
 
 def start_from(image_model: MotionReader, config: ReaderConfig, start: str, seed: int) -> MotionReader:
-    """A reader of clips with the image model's blocks, a new head, and its projection as `start` says.
+    """A reader of clips with the image model's blocks, a head of zeros, and its projection as `start` says.
 
     "central" and "inflated" are those of `sora_edu.patches.tubelet_weight`; "random" keeps a fresh one.
     """
     model = make_reader(config, seed)
-    model.blocks = copy.deepcopy(image_model.blocks)
+    model.blocks, model.norm = copy.deepcopy((image_model.blocks, image_model.norm))
+    nn.init.zeros_(model.head.weight)
+    nn.init.zeros_(model.head.bias)
     if start != "random":
         with torch.no_grad():
             model.embed.weight.copy_(tubelet_weight(image_model.embed.weight, config.frames, start))
@@ -211,7 +234,7 @@ def train_reader(
     """Trains in place to name motions; (step, share right on the test clips) at ten points."""
     return train_classifier(
         model, motions(known_clips()), motions(test_clips()),
-        steps=steps, seed=seed, rate=RATE, augment=unchanged, progress=progress,
+        steps=steps, seed=seed, rate=RATE, augment=lambda clips, _: clips, progress=progress,
     )  # fmt: skip
 
 

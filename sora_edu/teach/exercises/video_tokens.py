@@ -753,7 +753,7 @@ MASK = Exercise(
             ),
             section="Who may look at whom",
             evidence=(
-                "unslothai/unsloth issue 1207: packed samples attend to each other, and answers got much worse;"
+                "unslothai/unsloth issue 1207: packed samples attend to each other, with worse answers;"
                 " DeepOpt-com/WrinkleFree-Monorepo issue 53 measures what it does to the logits."
             ),
         ),
