@@ -60,22 +60,22 @@ def round_trip(
     fig, ax = plt.subplots(figsize=(13, 13 / frames * aspect * 6.4 + 0.3))
     limit = float(latents[0].abs().max())
     rows = {"the clip": 4.4 * aspect, "its latents\n(1 channel of 16)": 1.7 * aspect, "decoded": 0.0}
-    for name, bottom in rows.items():
-        ax.text(-0.3, bottom + aspect / 2, name, ha="right", va="center")
     top, middle, low = rows.values()
+    for name, bottom in rows.items():
+        ax.text(-0.8, bottom + (0.85 if bottom == middle else 0.5) * aspect, name, ha="right", va="center")
     for k in range(frames):
         for film, bottom in ((clip, top), (again, low)):
             ax.imshow(_pixels(film[:, k]), extent=(k, k + 0.94, bottom, bottom + aspect))
     for k in range(count):
-        left, right = (0, 0.94) if k == 0 else (4 * k - 3, 4 * k + 0.94)
+        left, right = (0.05, 0.89) if k == 0 else (4 * k - 2.95, 4 * k + 0.89)
         side, centre = 1.9, (left + right) / 2
         ax.imshow(
             latents[0, k].detach().numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit,
             extent=(centre - side / 2, centre + side / 2, middle, middle + side * aspect),
         )  # fmt: skip
         for y in (top - 0.25 * aspect, low + 1.25 * aspect):
-            ax.plot((left, right), (y, y), color=PALETTE["vermilion"])
-    ax.set(xlim=(-0.8, frames), ylim=(-0.05, top + aspect + 0.05), aspect="equal")
+            ax.plot((left, right), (y, y), color=PALETTE["vermilion"], solid_capstyle="butt")
+    ax.set(xlim=(-0.6, frames), ylim=(-0.05, top + aspect + 0.05), aspect="equal")
     _bare(ax)
     show(
         fig,
@@ -142,7 +142,7 @@ def learning_curves(kept: Mapping[str, Mapping], mine: Mapping[str, Curve]) -> N
             "frames", "tubelets, central start", "tubelets, inflated start", "tubelets, random start",
         ),
     }  # fmt: skip
-    fig, axes = plt.subplots(1, 2, figsize=(13.5, 5.4), sharey=True)
+    fig, axes = plt.subplots(1, 2, figsize=(13.5, 5.8), sharey=True)
     spoken = []
     for ax, (title, names) in zip(axes, groups.items(), strict=True):
         for name in names:
@@ -152,7 +152,7 @@ def learning_curves(kept: Mapping[str, Mapping], mine: Mapping[str, Curve]) -> N
             spoken.append(f"{name} {runs[:, -1].mean():.0f} %")
             if name in mine:
                 at, shares = zip(*mine[name], strict=True)
-                ax.plot(at, [100 * share for share in shares], color=PALETTE[colour], label="yours")
+                ax.plot(at, [100 * share for share in shares], color=PALETTE[colour], label=f"{name} (yours)")
         ax.axhline(50, color=PALETTE["grey"], lw=1, ls=":")
         ax.set(title=title, xlabel="training step", ylim=(0, 104))
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
@@ -165,7 +165,7 @@ def learning_curves(kept: Mapping[str, Mapping], mine: Mapping[str, Curve]) -> N
 
 def confusions(kept: Mapping[str, Mapping], motions: Sequence[str], names: Sequence[str]) -> None:
     """Which motion was taken for which, over all reference runs of each reader, in per cent."""
-    fig, axes = plt.subplots(1, len(names), figsize=(13, 5.6), sharey=True)
+    fig, axes = plt.subplots(1, len(names), figsize=(11.5, 5.6), sharey=True)
     spoken = []
     for ax, name in zip(axes, names, strict=True):
         counts = np.array(kept[name]["confusion"]).sum(0)

@@ -246,6 +246,14 @@ def _last_frame(weight, frames, start="central"):
     return torch.cat([torch.zeros(len(weight), (frames - 1) * weight.shape[1]), weight], 1)
 
 
+def _rounded_down(weight, frames, start="central"):
+    if start == "inflated":
+        return tubelet_weight(weight, frames, start)
+    whole = torch.zeros(len(weight), frames, weight.shape[1])
+    whole[:, (frames - 1) // 2] = weight
+    return whole.flatten(1)
+
+
 def _not_divided(weight, frames, start="central"):
     return tubelet_weight(weight, frames) if start == "central" else weight.repeat(1, frames)
 
@@ -323,6 +331,21 @@ TUBELET = Exercise(
             evidence=(
                 "PKU-YuanGroup/Open-Sora-Plan issue 168: 'tail initialisation', right for a causal"
                 " convolution, whose last tap is the present frame; a tubelet has no such frame."
+            ),
+        ),
+        Misconception(
+            id="rounded_down",
+            title="of an even number of frames the earlier middle one is taken; frames // 2 is the later",
+            wrong=_rounded_down,
+            hints=Hints(
+                "Frames 0, 1, 2, 3: which one does `sample_frames` take?",
+                "The number at which the block of the weight begins.",
+                "frame number frames // 2, counted from 0",
+            ),
+            section="Two ways to cut time",
+            evidence=(
+                "Reasoning slip: an even number of frames has two in the middle, and floor(t / 2) names the later"
+                " one only for those who count from 0."
             ),
         ),
         Misconception(
