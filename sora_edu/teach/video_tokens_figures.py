@@ -232,7 +232,7 @@ def mask_of(packed: Packed, row: int = 0) -> None:
     mask: Bool[Tensor, "n n"] = packed.mask[row, 0]
     samples: Int[Tensor, " n"] = packed.samples[row]
     fig, ax = plt.subplots(figsize=(6.4, 5.6))
-    ax.imshow(mask, cmap="Greys", vmin=0, vmax=2.2)
+    ax.imshow(mask.numpy(), cmap="Greys", vmin=0, vmax=2.2)
     for number in samples.unique().tolist():
         places = (samples == number).nonzero()[:, 0]
         first, last = int(places[0]), int(places[-1])
@@ -269,9 +269,9 @@ def crops(
 ) -> None:
     """One frame of each clip with its central square, the object's box, and the share that a crop keeps."""
     widths = [clip.shape[3] / clip.shape[2] for clip in clips]
-    fig, axes = plt.subplots(1, len(clips), figsize=(13, 3.6), width_ratios=widths)
+    fig, axes = plt.subplots(1, len(clips), figsize=(13, 3.6), width_ratios=widths, squeeze=False)
     spoken = []
-    for ax, clip, box, square in zip(axes, clips, boxes, squares, strict=True):
+    for ax, clip, box, square in zip(axes[0], clips, boxes, squares, strict=True):
         picture, inside = _pixels(clip[:, frame]), np.zeros(clip.shape[2:], bool)
         inside[square] = True
         ax.imshow(np.where(inside[..., None], picture, 0.35 * picture + 0.5))

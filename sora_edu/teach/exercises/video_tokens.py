@@ -344,8 +344,8 @@ TUBELET = Exercise(
             ),
             section="Two ways to cut time",
             evidence=(
-                "Reasoning slip: an even number of frames has two in the middle, and floor(t / 2) names the later"
-                " one only for those who count from 0."
+                "Reasoning slip: an even number of frames has two middle ones, and floor(t / 2) is the later"
+                " only for those who count from 0."
             ),
         ),
         Misconception(
