@@ -120,6 +120,8 @@ def sample_frames(x: Float[Tensor, "b c t h w"], step: int) -> Float[Tensor, "b 
 
     Raises ValueError where `step` does not divide the number of frames. Source: ViViT, section 3.2.
     """
+    if step < 1:
+        raise ValueError(f"step={step}: must be at least 1; 1 takes every frame")
     check_divides(tuple(x.shape[2:]), (step, 1, 1))
     return x[:, :, step // 2 :: step]
 
@@ -168,9 +170,9 @@ def tubelet_kernel(
 def first_fit(lengths: Sequence[int], size: int) -> list[list[int]]:
     """Which samples share a row of `size` tokens: each in its turn goes into the first row with room for it.
 
-    Gives the samples' numbers, row by row. Longest first leaves the least room; in the order in which they
-    come it needs no look at what is still to come. Raises ValueError for a sample without tokens, and for
-    one that no row can hold.
+    Gives the numbers of the samples, row by row. It takes them in the order in which they come, and needs no
+    look at what is still to come. Raises ValueError for a sample without tokens, and for one that no row can
+    hold.
     """
     rows: list[list[int]] = []
     room: list[int] = []
@@ -272,6 +274,8 @@ def pack(
             f"{len(videos)} videos with channels {sorted(channels)} and {len(drop)} drops: give at least one "
             "video, the same channels in all, and a drop for each"
         )
+    for video in videos:
+        _refuse_axes("video", video, "c t h w")
     tokens, places = [], []
     for video, share in zip(videos, drop, strict=True):
         cells = grid_of(*check_divides(tuple(video.shape[1:]), patch))
@@ -298,7 +302,12 @@ Box = tuple[slice, slice]
 
 
 def central_square(height: int, width: int) -> Box:
-    """The largest square about the middle of a frame: what is left when all data are cropped to squares."""
+    """The largest square about the middle of a frame: what is left when all data are cropped to squares.
+
+    Raises ValueError for a frame without pixels.
+    """
+    if min(height, width) < 1:
+        raise ValueError(f"height={height}, width={width}: both must be at least 1")
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return slice(top, top + side), slice(left, left + side)
@@ -309,13 +318,13 @@ def share_inside(box: Box, window: Box) -> float:
 
     Raises ValueError for a box without area.
     """
-    seen, area = 1, 1
-    for side, opening in zip(box, window, strict=True):
-        seen *= max(0, min(side.stop, opening.stop) - max(side.start, opening.start))
-        area *= side.stop - side.start
-    if area < 1:
+    if any(side.stop <= side.start for side in box):
         raise ValueError(f"box={box} has no area; its sides must stop after they start")
-    return seen / area
+    share = 1.0
+    for side, opening in zip(box, window, strict=True):
+        seen = min(side.stop, opening.stop) - max(side.start, opening.start)
+        share *= max(0, seen) / (side.stop - side.start)
+    return share
 
 
 # --- bad input -------------------------------------------------------------------------------------------

@@ -364,6 +364,12 @@ REFUSED_BY_PACKING = {
     "sample 0 has 9 tokens; a row holds 1 to size=8": lambda: pack([torch.zeros(3, 1, 6, 6)], PACK_PATCH, 8),
     r"x has size \(1, 3, 2\)": lambda: pack([torch.zeros(3, 1, 3, 2)], PACK_PATCH, 8),
     "has no area": lambda: share_inside((slice(2, 2), slice(0, 1)), (slice(0, 3), slice(0, 3))),
+    r"box=.* has no area": lambda: share_inside((slice(2, 1), slice(2, 1)), (slice(0, 3), slice(0, 3))),
+    "height=0, width=4: both must be at least 1": lambda: central_square(0, 4),
+    "step=0: must be at least 1": lambda: sample_frames(torch.zeros(1, 3, 4, 2, 2), 0),
+    r"video has shape \(3, 4, 4\); give \(c, t, h, w\)": lambda: unwrap(pack)(
+        [torch.zeros(3, 4, 4)], PACK_PATCH, 8
+    ),
 }
 
 
