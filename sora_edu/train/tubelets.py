@@ -1,8 +1,8 @@
 """The trainings of chapter 09: what a transformer learns about motion from frames and from tubelets.
 
-Short clips of the toy world; the motion is to be named. The motions come in pairs, each the other played
-backwards: left and right, up and down, growing and shrinking. So whatever ignores the order of time is right
-on half of them at best. Every model starts from the same *image* model, which has learned to name shapes in
+Short clips of the toy world; the motion is to be named. The motions come in pairs. Left and right, up and down
+are each other played backwards, so whatever ignores the order of time is right on half of them, and no more.
+(Growing and shrinking begin at the same sizes, so that size alone tells something.) Every model starts from the same *image* model, which has learned to name shapes in
 single frames, as ViViT starts from a ViT.
 
 - `MotionReader`: a transformer on spacetime patches, of clips of one size or of packed clips of many;
@@ -35,7 +35,7 @@ from sora_edu.train.recognising import Labelled, train_classifier
 from sora_edu.transformer import Block
 
 MOTIONS = ("moves left", "moves right", "moves up", "moves down", "grows", "shrinks")
-"""What is to be named; neighbours are each other played backwards."""
+"""What is to be named, in pairs of opposites."""
 
 FRAMES, PACE, SIDE, TUBELET, PATCH = 9, 2, 16, 3, 4
 """Clips of 9 frames of 16 by 16 pixels, every second of the world's; tubelets of 3 frames of 4 by 4."""
