@@ -236,8 +236,10 @@ def mask_of(packed: Packed, row: int = 0) -> None:
     for number in samples.unique().tolist():
         places = (samples == number).nonzero()[:, 0]
         first, last = int(places[0]), int(places[-1])
-        name = "padding" if number == PADDING else f"clip {number}"
-        ax.text((first + last) / 2, (first + last) / 2, name, ha="center", va="center", fontsize=14)
+        middle, name, side = (first + last) / 2, f"clip {number}", "center"
+        if number == PADDING:
+            name, side = "padding", "right"
+        ax.text(last if side == "right" else middle, middle, name, ha=side, va="center", fontsize=14)
     ax.set(xlabel="may be looked at", ylabel="looks", xticks=[], yticks=[])
     sizes = ", ".join(str(int((samples == n).sum())) for n in samples.unique().tolist() if n != PADDING)
     show(

@@ -1,9 +1,9 @@
 """The trainings of chapter 09: what a transformer learns about motion from frames and from tubelets.
 
-Short clips of the toy world; the motion is to be named. The motions come in pairs. Left and right, up and down
-are each other played backwards, so whatever ignores the order of time is right on half of them, and no more.
-(Growing and shrinking begin at the same sizes, so that size alone tells something.) Every model starts from the same *image* model, which has learned to name shapes in
-single frames, as ViViT starts from a ViT.
+Short clips of the toy world; the motion is to be named. The motions come in pairs. Left and right, up and
+down are each other played backwards, so whatever ignores the order of time is right on half of them, and no
+more. (Growing and shrinking begin at the same sizes, so that size alone tells something.) Every model starts
+from the same *image* model, which has learned to name shapes in single frames, as ViViT starts from a ViT.
 
 - `MotionReader`: a transformer on spacetime patches, of clips of one size or of packed clips of many;
 - `pretrain`, `start_from`, `train_reader`: shapes in stills first, then motions in clips.

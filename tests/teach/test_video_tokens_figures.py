@@ -32,7 +32,7 @@ def test_the_mask_names_the_clips_where_they_lie(drawn):
     pictures.mask_of(packed)
     fig, alt = drawn[-1]
     places = {text.get_text(): text.get_position() for text in fig.axes[0].texts}
-    assert places == {"clip 0": (1.5, 1.5), "clip 1": (9.5, 9.5), "padding": (16.5, 16.5)}
+    assert places == {"clip 0": (1.5, 1.5), "clip 1": (9.5, 9.5), "padding": (17, 16.5)}
     assert (packed.samples == PADDING).sum() == 2 and "blocks of 4, 12" in alt
 
 
