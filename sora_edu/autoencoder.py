@@ -161,6 +161,7 @@ def _group(video: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b t c4 h w"]:
 
 
 def _ungroup(groups: Float[Tensor, "b t c4 h w"]) -> Float[Tensor, "b c f h w"]:
+    """Undoes `_group`."""
     return rearrange(groups, "b t (f c) h w -> b c (t f) h w", f=FRAMES_PER_LATENT)
 
 
@@ -315,6 +316,8 @@ def _alike(pieces: Iterable[Tensor]) -> Iterator[Tensor]:
     """The pieces of one stream; a ValueError for one that is unlike the first in more than its length."""
     first = None
     for number, piece in enumerate(pieces):
+        if piece.ndim != 5:
+            raise ValueError(f"piece {number} has shape {tuple(piece.shape)}; give (b, c, t, h, w)")
         shape = (*piece.shape[:2], *piece.shape[3:])
         first = first or shape
         if shape != first:

@@ -403,6 +403,8 @@ def test_pieces_of_other_sizes_are_explained(model, video, latents):
         list(model.encode_stream([video[:, :, :1], video[:, :, 1:5, :8]]))
     with pytest.raises(ValueError, match=r"piece 1 has .* the first of this stream had"):
         list(model.decode_stream([latents, latents[:1]]))
+    with pytest.raises(ValueError, match=r"piece 0 has shape \(3, 1, 16, 24\); give \(b, c, t, h, w\)"):
+        list(model.encode_stream(iter([video[0, :, :1]])))
     with pytest.raises(ValueError, match="piece 0 has no latent frame"):
         list(model.decode_stream([latents[:, :, :0]]))
     with pytest.raises(ValueError, match=r"past has shape \(1, 2, 3, 2, 2\) and x \(1, 4, 3, 2, 1\)"):

@@ -46,7 +46,6 @@ PRETRAINING_STEPS, STEPS, RATE = 120, 144, 3e-3
 
 # --- clips -----------------------------------------------------------------------------------------------
 
-
 Clips = tuple[Tensor, Tensor, Tensor]
 """Clips "b 1 t h w" in [-1, 1], the numbers of their motions " b", and those of their shapes " b"."""
 
