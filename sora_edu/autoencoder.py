@@ -12,12 +12,15 @@ The causal video autoencoder makes 1 + k latent frames of 1 + 4k frames, eight t
 Each of its latent frames stands for four frames, and the first one for the first frame alone, so that a
 picture is a video of one frame. Nothing looks ahead: encoding the beginning of a clip gives the beginning
 of its latents, exactly. That rules out every normalisation over time or space-time; here each position is
-normalised by itself. After the causal convolutions of MAGVIT-v2 (Yu et al., 2023, section 3.2), with
-frames folded into channels instead of strided 3-D convolutions, which two CPU cores prefer.
+normalised by itself. And it lets a long clip pass piece by piece (`encode_stream`, `decode_stream`), with two
+frames of features remembered for each convolution over time. After the causal convolutions of MAGVIT-v2 (Yu
+et al., 2023, section 3.2), with frames folded into channels instead of strided 3-D convolutions, which two
+CPU cores prefer.
 
 Sources: Kingma and Welling 2014 (VAE), Higgins et al. 2017 (beta), Rombach et al. 2022 (latent diffusion).
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -29,6 +32,9 @@ from torch import Tensor, nn
 
 FRAMES_PER_LATENT = 4
 PIXELS_PER_LATENT = 8
+
+Memory = dict[nn.Module, Tensor]
+"""What each convolution over time has to remember of a stream: its last inputs, "b p c h w"."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,29 @@ class ResidualBlock(nn.Module):
         return x
 
 
+def carry_over(
+    x: Float[Tensor, "b t c h w"], past: Float[Tensor, "b p c h w"]
+) -> tuple[Float[Tensor, "b p+t c h w"], Float[Tensor, "b p c h w"]]:
+    """For a causal convolution over time that gets a video in pieces: what it reads, and what it keeps.
+
+    It reads the remembered frames `past` and then the piece, and keeps the last p of what it has read, for
+    the piece after this one. p is the number of taps less one; before the first piece the past is zeros.
+    Raises ValueError for a past that belongs to other videos.
+    """
+    if x.shape[:1] + x.shape[2:] != past.shape[:1] + past.shape[2:]:
+        raise ValueError(
+            f"past has shape {tuple(past.shape)} and x {tuple(x.shape)}; all axes but time, the second, must "
+            "be the same"
+        )
+    seen = torch.cat([past, x], dim=1)
+    return seen, seen[:, x.shape[1] :]
+
+
 class CausalTimeConv(nn.Module):
-    """Adds to each latent frame a linear reading of itself and the two before it, zeros before the first."""
+    """Adds to each latent frame a linear reading of itself and the two before it, zeros before the first.
+
+    With a `memory`, the frames before the first are those of the piece before, and it is brought up to date.
+    """
 
     def __init__(self, channels: int, taps: int = 3):
         super().__init__()
@@ -102,10 +129,17 @@ class CausalTimeConv(nn.Module):
         self.mix = Conv(taps * channels, channels, kernel=1)
         nn.init.normal_(self.mix.weight, std=0.1 * (taps * channels) ** -0.5)
 
-    def forward(self, x: Float[Tensor, "n c h w"], frames: int) -> Float[Tensor, "n c h w"]:
+    def forward(
+        self, x: Float[Tensor, "n c h w"], frames: int, memory: Memory | None = None
+    ) -> Float[Tensor, "n c h w"]:
         y = rearrange(F.silu(self.norm(x)), "(b t) c h w -> b t c h w", t=frames)
-        before = F.pad(y, (0, 0, 0, 0, 0, 0, self.taps - 1, 0))
-        stacked = torch.cat([before[:, i : i + frames] for i in range(self.taps)], dim=2)
+        past = None if memory is None else memory.get(self)
+        if past is None:
+            past = y.new_zeros(y.shape[0], self.taps - 1, *y.shape[2:])
+        seen, kept = carry_over(y, past)
+        if memory is not None:
+            memory[self] = kept.clone()  # a view would keep the whole piece in memory
+        stacked = torch.cat([seen[:, i : i + frames] for i in range(self.taps)], dim=2)
         return x + self.mix(rearrange(stacked, "b t c h w -> (b t) c h w"))
 
 
@@ -118,13 +152,22 @@ def fold_frames(video: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b t c4 h w"
         frames = video.shape[2]
         raise ValueError(f"video has {frames} frames; the causal autoencoder takes 1 + 4k: 1, 5, 9, 13, …")
     first = video[:, :, :1].expand(-1, -1, FRAMES_PER_LATENT - 1, -1, -1)
-    return rearrange(torch.cat([first, video], 2), "b c (t f) h w -> b t (f c) h w", f=FRAMES_PER_LATENT)
+    return _group(torch.cat([first, video], 2))
+
+
+def _group(video: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b t c4 h w"]:
+    """Every four frames as one, in its channels."""
+    return rearrange(video, "b c (t f) h w -> b t (f c) h w", f=FRAMES_PER_LATENT)
+
+
+def _ungroup(groups: Float[Tensor, "b t c4 h w"]) -> Float[Tensor, "b c f h w"]:
+    """Undoes `_group`."""
+    return rearrange(groups, "b t (f c) h w -> b c (t f) h w", f=FRAMES_PER_LATENT)
 
 
 def unfold_frames(groups: Float[Tensor, "b t c4 h w"]) -> Float[Tensor, "b c f h w"]:
     """Undoes `fold_frames`; of the first group only the last frame is kept."""
-    video = rearrange(groups, "b t (f c) h w -> b c (t f) h w", f=FRAMES_PER_LATENT)
-    return video[:, :, FRAMES_PER_LATENT - 1 :]
+    return _ungroup(groups)[:, :, FRAMES_PER_LATENT - 1 :]
 
 
 class Encoder(nn.Module):
@@ -141,13 +184,15 @@ class Encoder(nn.Module):
         self.time = nn.ModuleList([CausalTimeConv(eighth) for _ in range(config.encoder_blocks[1])])
         self.head = nn.Sequential(PositionNorm(eighth), nn.SiLU(), Conv(eighth, config.channels, kernel=1))
 
-    def forward(self, groups: Float[Tensor, "b t c4 h w"]) -> Float[Tensor, "b t c h8 w8"]:
+    def forward(
+        self, groups: Float[Tensor, "b t c4 h w"], memory: Memory | None = None
+    ) -> Float[Tensor, "b t c h8 w8"]:
         b, t = groups.shape[:2]
         x = groups.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         x = self.at_quarter(self.to_quarter(F.silu(self.stem(x))))
         x = self.to_eighth(x)
         for block, time in zip(self.at_eighth, self.time, strict=True):
-            x = time(block(x), t)
+            x = time(block(x), t, memory)
         return self.head(x).unflatten(0, (b, t))
 
 
@@ -166,11 +211,13 @@ class Decoder(nn.Module):
         self.at_half = nn.Sequential(*[ResidualBlock(half) for _ in range(config.decoder_blocks[0])])
         self.head = nn.Sequential(PositionNorm(half), nn.SiLU(), Conv(half, 4 * 3 * FRAMES_PER_LATENT))
 
-    def forward(self, latents: Float[Tensor, "b t c h8 w8"]) -> Float[Tensor, "b t c4 h w"]:
+    def forward(
+        self, latents: Float[Tensor, "b t c h8 w8"], memory: Memory | None = None
+    ) -> Float[Tensor, "b t c4 h w"]:
         b, t = latents.shape[:2]
         x = self.stem(latents.flatten(0, 1).contiguous(memory_format=torch.channels_last))
         for block, time in zip(self.at_eighth, self.time, strict=True):
-            x = time(block(x), t)
+            x = time(block(x), t, memory)
         x = self.at_quarter(F.pixel_shuffle(self.to_quarter(x), 2))
         x = self.at_half(F.pixel_shuffle(self.to_half(x), 2))
         return F.pixel_shuffle(self.head(x), 2).unflatten(0, (b, t))
@@ -201,13 +248,52 @@ class CausalVideoAutoencoder(nn.Module):
         Raises ValueError for other numbers and sizes.
         """
         _check_size("video is", video, PIXELS_PER_LATENT)
-        raw = self.encoder(fold_frames(video))
-        return rearrange((raw - self.mean[:, None, None]) / self.std[:, None, None], "b t c h w -> b c t h w")
+        return self._normalised(self.encoder(fold_frames(video)))
 
     def decode(self, latents: Float[Tensor, "b c t h8 w8"]) -> Float[Tensor, "b 3 f h w"]:
         """Decodes 1 + k latent frames to 1 + 4k frames, not clamped."""
+        return unfold_frames(self.decoder(self._raw(latents)))
+
+    def encode_stream(
+        self, pieces: Iterable[Float[Tensor, "_ 3 _ _ _"]]
+    ) -> Iterator[Float[Tensor, "_ c _ _ _"]]:
+        """Encodes a clip that comes in pieces, "b 3 f h w" each: the latents of each piece, as it comes.
+
+        The first piece has 1 + 4k frames, each later one 4k, k at least 1: 1 + k latent frames, then k. Put
+        together they are the latents of the whole clip. Only the last frames of features are remembered, so
+        the memory that it takes does not grow with the clip. Raises ValueError for other numbers of frames,
+        for sizes that are no multiples of 8, and for a piece of another size than the one before.
+        """
+        memory: Memory = {}
+        for number, piece in enumerate(_alike(pieces)):
+            _check_size("piece is", piece, PIXELS_PER_LATENT)
+            frames = piece.shape[2]
+            if number and (frames % FRAMES_PER_LATENT or not frames):
+                raise ValueError(f"piece {number} has {frames} frames; after the first, 4k: 4, 8, 12, …")
+            groups = _group(piece) if number else fold_frames(piece)
+            yield self._normalised(self.encoder(groups, memory))
+
+    def decode_stream(
+        self, pieces: Iterable[Float[Tensor, "_ c _ _ _"]]
+    ) -> Iterator[Float[Tensor, "_ 3 _ _ _"]]:
+        """Decodes latents that come in pieces, "b c t h8 w8" each: the frames of each piece, as it comes.
+
+        t latent frames make 4t frames, three fewer in the first piece. Raises ValueError for an empty piece,
+        and for one of another size than the one before.
+        """
+        memory: Memory = {}
+        for number, piece in enumerate(_alike(pieces)):
+            if not piece.shape[2]:
+                raise ValueError(f"piece {number} has no latent frame; give at least 1")
+            groups = self.decoder(self._raw(piece), memory)
+            yield _ungroup(groups) if number else unfold_frames(groups)
+
+    def _normalised(self, raw: Float[Tensor, "b t c h8 w8"]) -> Float[Tensor, "b c t h8 w8"]:
+        return rearrange((raw - self.mean[:, None, None]) / self.std[:, None, None], "b t c h w -> b c t h w")
+
+    def _raw(self, latents: Float[Tensor, "b c t h8 w8"]) -> Float[Tensor, "b t c h8 w8"]:
         latents = rearrange(latents, "b c t h w -> b t c h w")
-        return unfold_frames(self.decoder(latents * self.std[:, None, None] + self.mean[:, None, None]))
+        return latents * self.std[:, None, None] + self.mean[:, None, None]
 
     def reconstruct_noisy(
         self, video: Float[Tensor, "b 3 f h w"], generator: torch.Generator | None = None
@@ -224,6 +310,21 @@ class CausalVideoAutoencoder(nn.Module):
         mean = latents.mean((0, 2, 3, 4)) * self.std + self.mean
         self.std.mul_(latents.std((0, 2, 3, 4)))
         self.mean.copy_(mean)
+
+
+def _alike(pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The pieces of one stream; a ValueError for one that is unlike the first in more than its length."""
+    first = None
+    for number, piece in enumerate(pieces):
+        if piece.ndim != 5:
+            raise ValueError(f"piece {number} has shape {tuple(piece.shape)}; give (b, c, t, h, w)")
+        shape = (*piece.shape[:2], *piece.shape[3:])
+        first = first or shape
+        if shape != first:
+            raise ValueError(
+                f"piece {number} has (b, c, h, w) = {shape}; the first of this stream had {first}"
+            )
+        yield piece
 
 
 def _check_size(what: str, x: Tensor, factor: int) -> None:

@@ -1,6 +1,7 @@
 """The causal video autoencoder: nothing looks ahead, and every part against torch's own modules."""
 
 import dataclasses
+from inspect import unwrap
 
 import numpy as np
 import pytest
@@ -16,10 +17,13 @@ from sora_edu.autoencoder import (
     Conv,
     PositionNorm,
     ResidualBlock,
+    carry_over,
     fold_frames,
     reconstruction_loss,
     unfold_frames,
 )
+from sora_edu.data.world import parse, render
+from sora_edu.sora import Sora
 
 SMALL = AutoencoderConfig(channels=4, widths=(6, 8, 10), encoder_blocks=(1, 2), decoder_blocks=(1, 1, 2))
 FRAMES, LATENTS = 13, 4
@@ -321,3 +325,87 @@ def test_the_names_of_the_weights_are_those_of_the_checkpoints():
     wanted = {"mean", "std"} | {f"{layer}.{name}" for layer, names in layers.items() for name in names}
     with torch.device("meta"):
         assert CausalVideoAutoencoder().state_dict().keys() == wanted
+
+
+# ---- A clip in pieces ------------------------------------------------------------------------------------
+
+PLANS = [(13,), (1, 4, 4, 4), (5, 8), (1, 12), (9, 4), (1, 8, 4)]
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+def test_encoding_in_pieces_is_encoding_whole(model, video, plan):
+    pieces = list(model.encode_stream(video.split(plan, dim=2)))
+    assert [piece.shape[2] for piece in pieces] == [1 + plan[0] // 4, *(frames // 4 for frames in plan[1:])]
+    torch.testing.assert_close(torch.cat(pieces, 2), model.encode(video), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("plan", [(4,), (1, 1, 1, 1), (1, 3), (2, 2), (3, 1)], ids=str)
+def test_decoding_in_pieces_is_decoding_whole(model, latents, plan):
+    pieces = list(model.decode_stream(latents.split(plan, dim=2)))
+    assert [piece.shape[2] for piece in pieces] == [4 * plan[0] - 3, *(4 * count for count in plan[1:])]
+    torch.testing.assert_close(torch.cat(pieces, 2), model.decode(latents), rtol=1e-12, atol=1e-12)
+
+
+def test_the_shipped_autoencoder_streams_to_1e_5():
+    autoencoder = Sora.from_pretrained("tiny").autoencoder
+    scene = parse("a red star bounces on a dark background").complete(seed=0)
+    clip = render(scene, 33, 64, 64)[None]
+    whole = autoencoder.encode(clip)
+    pieces = list(autoencoder.encode_stream(clip.split((9, 4, 12, 8), dim=2)))
+    torch.testing.assert_close(torch.cat(pieces, 2), whole, rtol=0, atol=1e-5)
+    frames = list(autoencoder.decode_stream(whole.split((1, 5, 3), dim=2)))
+    torch.testing.assert_close(torch.cat(frames, 2), autoencoder.decode(whole), rtol=0, atol=1e-5)
+
+
+def test_a_stream_is_lazy_and_remembers_two_frames(model, video):
+    """It asks for a piece when it is asked for one, and its memory does not grow with the stream."""
+    asked = []
+
+    def without_end():
+        yield video[:, :, :1]
+        while True:
+            asked.append(len(asked))
+            yield video[:, :, 1:9]
+
+    stream, memory = model.encode_stream(without_end()), {}
+    assert next(stream).shape[2] == 1 and asked == []
+    assert next(stream).shape[2] == 2 and asked == [0]
+    model.encoder(fold_frames(video), memory)
+    assert {tuple(kept.shape) for kept in memory.values()} == {(2, 2, 10, 2, 3)}
+    assert len(memory) == 2
+    assert all(kept.untyped_storage().nbytes() == kept.nbytes for kept in memory.values())
+
+
+def test_two_streams_do_not_mix(model, video):
+    one, other = (model.encode_stream(v.split((5, 4, 4), dim=2)) for v in (video, video.flip(0)))
+    pairs = [(a, b) for a, b in zip(one, other, strict=True)]
+    for k, whole in enumerate((model.encode(video), model.encode(video.flip(0)))):
+        torch.testing.assert_close(torch.cat([pair[k] for pair in pairs], 2), whole, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ((4, 8), r"video has 4 frames; .* 1 \+ 4k"),
+        ((5, 3), "piece 1 has 3 frames; after the first, 4k: 4, 8, 12"),
+        ((1, 4, 0), "piece 2 has 0 frames"),
+    ],
+)
+def test_pieces_that_do_not_fit_are_explained(model, video, plan, message):
+    pieces = [video[:, :, :frames] for frames in plan]
+    with pytest.raises(ValueError, match=message):
+        list(model.encode_stream(pieces))
+
+
+def test_pieces_of_other_sizes_are_explained(model, video, latents):
+    message = r"piece 1 has \(b, c, h, w\) = \(2, 3, 8, 24\); the first of this stream had \(2, 3, 16, 24\)"
+    with pytest.raises(ValueError, match=message):
+        list(model.encode_stream([video[:, :, :1], video[:, :, 1:5, :8]]))
+    with pytest.raises(ValueError, match=r"piece 1 has .* the first of this stream had"):
+        list(model.decode_stream([latents, latents[:1]]))
+    with pytest.raises(ValueError, match=r"piece 0 has shape \(3, 1, 16, 24\); give \(b, c, t, h, w\)"):
+        list(model.encode_stream(iter([video[0, :, :1]])))
+    with pytest.raises(ValueError, match="piece 0 has no latent frame"):
+        list(model.decode_stream([latents[:, :, :0]]))
+    with pytest.raises(ValueError, match=r"past has shape \(1, 2, 3, 2, 2\) and x \(1, 4, 3, 2, 1\)"):
+        unwrap(carry_over)(torch.zeros(1, 4, 3, 2, 1), torch.zeros(1, 2, 3, 2, 2))

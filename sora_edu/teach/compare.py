@@ -103,6 +103,8 @@ def describe(value: Any) -> str:
         return "..."
     if value is None or isinstance(value, bool | str):
         return repr(value)
+    if isinstance(value, slice):
+        return repr(value).removesuffix(", None)") + ")" * (value.step is None)
     if _is_array(value):
         array = _numpy(value)
         if 0 < array.size <= _PRINTED:

@@ -93,6 +93,7 @@ def test_matrices_are_shown_in_columns():
         (np.zeros(17, dtype=int), "a whole-number array of shape (17,)"),
         ((1, "a", None, ...), "(1, 'a', None, ...)"),
         ((1,), "(1,)"),
+        ((slice(1, 4), slice(0, 6, 2)), "(slice(1, 4), slice(0, 6, 2))"),
         ([True, 2.5], "[True, 2.5]"),
         (torch.tensor(2.0), "2"),
         (1 + 2j, "1+2j"),
