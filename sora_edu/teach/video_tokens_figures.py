@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sora_edu.assets import data_path
 from sora_edu.patches import PADDING, Box, Packed, check_divides, first_fit, share_inside
-from sora_edu.teach.figures import PALETTE, show
+from sora_edu.teach.figures import PALETTE, bare, pixels, show
 from sora_edu.train import tubelets as trainings
 
 Curve = Sequence[tuple[int, float]]
@@ -38,16 +38,6 @@ def reference() -> dict:
     return json.loads(data_path("curves", "09_tubelets.json").read_text())
 
 
-def _pixels(picture: Float[Tensor, "c h w"]) -> np.ndarray:
-    """A picture for imshow; one channel is grey."""
-    return ((picture.detach() + 1) / 2).clamp(0, 1).permute(1, 2, 0).expand(-1, -1, 3).numpy()
-
-
-def _bare(ax: Axes) -> None:
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
-
-
 # --- the autoencoder -------------------------------------------------------------------------------------
 
 
@@ -65,7 +55,7 @@ def round_trip(
         ax.text(-0.8, bottom + (0.85 if bottom == middle else 0.5) * aspect, name, ha="right", va="center")
     for k in range(frames):
         for film, bottom in ((clip, top), (again, low)):
-            ax.imshow(_pixels(film[:, k]), extent=(k, k + 0.94, bottom, bottom + aspect))
+            ax.imshow(pixels(film[:, k]), extent=(k, k + 0.94, bottom, bottom + aspect))
     for k in range(count):
         left, right = (0.05, 0.89) if k == 0 else (4 * k - 2.95, 4 * k + 0.89)
         side, centre = 1.9, (left + right) / 2
@@ -76,7 +66,7 @@ def round_trip(
         for y in (top - 0.25 * aspect, low + 1.25 * aspect):
             ax.plot((left, right), (y, y), color=PALETTE["vermilion"], solid_capstyle="butt")
     ax.set(xlim=(-0.6, frames), ylim=(-0.05, top + aspect + 0.05), aspect="equal")
-    _bare(ax)
+    bare(ax)
     show(
         fig,
         alt=(
@@ -117,9 +107,9 @@ def what_a_token_sees(
         line[frames // 2].set_title(title)
         for k, ax in enumerate(line):
             seen = all_seen or k % tubelet == tubelet // 2
-            picture = _pixels(clip[:, k])
+            picture = pixels(clip[:, k])
             ax.imshow(picture if seen else 0.2 * picture + 0.75)
-            _bare(ax)
+            bare(ax)
             if seen:
                 corner = (patch * column - 0.5, patch * row - 0.5)
                 colour = PALETTE[("vermilion", "sky", "yellow")[k // tubelet % 3]]
@@ -258,8 +248,8 @@ def dropped(clip: Float[Tensor, "3 f h w"], places: Int[Tensor, "n 3"], patch: t
     frames = clip.shape[1]
     fig, axes = plt.subplots(1, frames, figsize=(1.5 * frames, 1.7))
     for k, ax in enumerate(axes):
-        ax.imshow(_pixels(torch.where(kept[k], clip[:, k], torch.tensor(0.4))))
-        _bare(ax)
+        ax.imshow(pixels(torch.where(kept[k], clip[:, k], torch.tensor(0.4))))
+        bare(ax)
     show(fig, alt=f"{frames} frames of a clip with {share:.0%} of its spacetime patches grey, at random.")
 
 
@@ -274,7 +264,7 @@ def crops(
     fig, axes = plt.subplots(1, len(clips), figsize=(13, 3.6), width_ratios=widths, squeeze=False)
     spoken = []
     for ax, clip, box, square in zip(axes[0], clips, boxes, squares, strict=True):
-        picture, inside = _pixels(clip[:, frame]), np.zeros(clip.shape[2:], bool)
+        picture, inside = pixels(clip[:, frame]), np.zeros(clip.shape[2:], bool)
         inside[square] = True
         ax.imshow(np.where(inside[..., None], picture, 0.35 * picture + 0.5))
         for (rows, columns), colour in ((square, "vermilion"), (box, "sky")):
@@ -283,7 +273,7 @@ def crops(
             ax.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=PALETTE[colour], lw=3))
         share = share_inside(box, square)
         ax.set_title(f"{share:.0%}")
-        _bare(ax)
+        bare(ax)
         spoken.append(f"{clip.shape[2]} by {clip.shape[3]}: {share:.0%}")
     show(
         fig,
