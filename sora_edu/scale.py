@@ -294,31 +294,28 @@ def plan(
         batch * activation_bytes(config, tokens, checkpointing=checkpointing),
     )
     if made.memory > chip.memory:
-        one_frame = clip_tokens(1, height, width, config.patch)
-        of_a_frame = batch * activation_bytes(config, one_frame, checkpointing=checkpointing)
+        shortest = clip_tokens(1 + CELL[0] * (config.patch[0] - 1), height, width, config.patch)
+        least = batch * activation_bytes(config, shortest, checkpointing=checkpointing)
         raise ValueError(
             f"{made.memory / 1e9:.1f} GB are needed (states {states / 1e9:.1f}, activations "
             f"{made.activations / 1e9:.1f}) and a device has {chip.memory / 1e9:.0f}; "
-            + _what_would_fit(chip.memory - states, of_a_frame, parameters, stage, chip.memory)
+            + _what_would_fit(made, least, config.patch[0], stage, chip.memory)
         )
     return made
 
 
-def _what_would_fit(
-    room: int | float, of_a_frame: int | float, parameters: int, stage: int, memory: int | float
-) -> str:
-    """The longest clip for which there is room, or failing that, as many devices as make room for a frame.
+def _what_would_fit(made: Plan, least: int | float, latent: int, stage: int, memory: int | float) -> str:
+    """The longest clip for which there is room, or failing that, devices enough for the shortest.
 
-    Activations grow in proportion to the latent frames, as fused attention keeps no weights.
+    Activations grow in proportion to the latent frames, as fused attention keeps no weights; `least` is what
+    the shortest clip takes, of `latent` latent frames.
     """
-    if (latent := int(room // of_a_frame)) > 0:
-        return f"frames={1 + CELL[0] * (latent - 1)} would fit"
-    enough = (
-        n for n in (2**k for k in range(1, 15)) if state_bytes(parameters, n, stage) + of_a_frame <= memory
-    )
-    if devices := next(enough, None):
-        return f"a single frame would fit with devices={devices}"
-    return "not even a single frame would fit; take smaller frames, checkpointing, or stage=3"
+    if (times := int((memory - made.states) // least)) > 0:
+        return f"frames={1 + CELL[0] * (latent * times - 1)} would fit"
+    for devices in (2**k for k in range(1, 15)):
+        if state_bytes(made.parameters, devices, stage) + least <= memory:
+            return f"frames={1 + CELL[0] * (latent - 1)} would fit with devices={devices}"
+    return "not even the shortest clip would fit; take smaller frames, checkpointing, or stage=3"
 
 
 # --- the law of a scaling curve --------------------------------------------------------------------------

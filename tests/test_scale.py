@@ -205,7 +205,8 @@ def test_numbers_are_half_as_large_in_bf16():
 
 
 def test_attention_written_out_keeps_its_weights():
-    kept = {fused: activation_bytes(SMALL, 500, fused=fused, bytes_each=4) for fused in (True, False)}
+    config = replace(SMALL, qk_norm=False)
+    kept = {fused: activation_bytes(config, 500, fused=fused, bytes_each=4) for fused in (True, False)}
     assert kept[False] - kept[True] == 4 * SMALL.depth * SMALL.heads * (500**2 - 500)
 
 
@@ -272,14 +273,22 @@ def test_what_does_not_fit_is_refused_with_the_longest_clip_that_does():
 
 def test_where_states_fill_a_device_the_number_of_devices_is_named():
     config = replace(VIDEO_SIZES["full"], width=6144, condition_width=6144)
-    with pytest.raises(ValueError, match=r"a single frame would fit with devices=(\d+)") as refusal:
+    with pytest.raises(ValueError, match=r"frames=1 would fit with devices=(\d+)") as refusal:
         plan(config, 17, 256, 256)
     devices = int(str(refusal.value).split("devices=")[1])
     plan(config, 1, 256, 256, devices=devices)
     with pytest.raises(ValueError, match="GB are needed"):
         plan(config, 1, 256, 256, devices=devices // 2)
-    with pytest.raises(ValueError, match="not even a single frame"):
+    with pytest.raises(ValueError, match="not even the shortest clip"):
         plan(config, 17, 256, 256, stage=0)
+
+
+def test_patches_along_time_are_thought_of():
+    config = replace(VIDEO_SIZES["full"], patch=(2, 2, 2))
+    with pytest.raises(ValueError, match=r"frames=(\d+) would fit") as refusal:
+        plan(config, 261, 720, 1280, devices=64, checkpointing=False)
+    frames = int(str(refusal.value).split("frames=")[1].split()[0])
+    plan(config, frames, 720, 1280, devices=64, checkpointing=False)
 
 
 def test_a_batch_has_at_least_a_clip():
