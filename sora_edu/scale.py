@@ -339,8 +339,9 @@ def fit_power_law(compute: Sequence[int | float], loss: Sequence[int | float]) -
     if min(*compute, *loss) <= 0:
         raise ValueError("compute and loss must be positive: their logarithms are taken")
     x, y = (torch.tensor(values, dtype=torch.float64).log() for values in (compute, loss))
-    slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
-    return (y.mean() - slope * x.mean()).exp().item(), -slope.item()
+    line = torch.stack([torch.ones_like(x), -x], dim=1)  # log loss = log a - b log compute
+    log_a, b = torch.linalg.lstsq(line, y).solution
+    return log_a.exp().item(), b.item()
 
 
 def fit_with_floor(compute: Sequence[int | float], loss: Sequence[int | float]) -> tuple[float, float, float]:
