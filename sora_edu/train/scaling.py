@@ -97,25 +97,24 @@ def train(
         progress: a name for the progress bar; "" draws none.
 
     Returns:
-        The network with averaged weights, and what it came to: "loss" of it; "last", the loss of the weights
-        of the last step; "on_the_way", the losses of the weights of this run where smaller budgets end; and
-        "curve", the steps and training losses of `fit`.
+        The network with the weights of its last step, and what it came to: "loss", on `fresh`; "on_the_way",
+        the losses at the steps where smaller budgets end, by budget; and "curve", steps and training losses
+        as `fit` gives them.
     """
     network, count = seeded(lambda: ToldDiT(make_config(width)), seed), steps_for(width, budget, base)
-    marks = {steps_for(width, smaller, base): smaller for smaller in BUDGETS if smaller < budget}
+    marks = {steps_for(width, smaller, base): str(smaller) for smaller in BUDGETS if smaller < budget}
     on_the_way, done = {}, 0
 
     def loss_of(generator: torch.Generator) -> Tensor:
         nonlocal done
         if done in marks:
-            on_the_way[str(marks[done])] = _validated(network, fresh)
+            on_the_way[marks[done]] = _validated(network, fresh)
         done += 1
         chosen = torch.randint(len(known.latents), (BATCH,), generator=generator)
         return told_loss(network, known, "class", chosen, generator)
 
-    average, curve = fit(network, loss_of, count, RATE / width, seed, progress)
-    found = {"loss": _validated(average, fresh), "last": _validated(network, fresh)}
-    return average.eval(), found | {"on_the_way": on_the_way, "curve": curve}
+    _, curve = fit(network, loss_of, count, RATE / width, seed, progress)
+    return network.eval(), {"loss": _validated(network, fresh), "on_the_way": on_the_way, "curve": curve}
 
 
 def _validated(network: ToldDiT, fresh: Examples) -> float:
@@ -134,9 +133,9 @@ def record(path: Path, seeds: int = 3, base: float = BASE, pictures: int = PICTU
     """Trains all networks with several seeds and writes what came out after each; runs in the file stay.
 
     Seed by seed, so that a stop leaves whole curves. The file has the "settings"; "real", the shares of real
-    pictures that are read right; and "runs", by budget and width: "parameters", "macs", "steps", lists by
-    seed of what `train` says (without the curve), of "colour", "shape", "both" (shares of pictures drawn as
-    asked) and of "seconds"; and from the first seed the "samples" asked for first.
+    pictures that are read right; and "runs", by budget and width: "parameters", "macs", "steps"; by seed the
+    "loss", the losses "on_the_way", the shares of pictures drawn as asked ("colour", "shape", "both") and
+    the "seconds" of the training; and from the first seed the "samples" asked for first.
     """
     known = examples(pictures, TRAINING_SEED)
     fresh, asked = examples(VALIDATED, TEST_SEED), examples(ASKED, TEST_SEED)
@@ -157,17 +156,26 @@ def _described(width: int) -> dict:
     return {"parameters": dit_parameters(config), "macs": dit_macs(config)}
 
 
-def _add_run(runs, width, budget, seed, known, fresh, asked, base) -> None:
+def _add_run(
+    runs: dict,
+    width: int,
+    budget: int,
+    seed: int,
+    known: Examples,
+    fresh: Examples,
+    asked: Examples,
+    base: float,
+) -> None:
     """Trains one network, and writes behind those of other seeds what came out."""
-    start = time.perf_counter()
-    network, found = train(width, budget, seed, known, fresh, base, f"{budget}x, width {width}, seed {seed}")
+    name, start = f"{budget}x, width {width}, seed {seed}", time.perf_counter()
+    network, found = train(width, budget, seed, known, fresh, base, name)
     seconds = round(time.perf_counter() - start, 1)
     made = draw(network, asked.told["class"])
     shares = shares_read(made, asked)
-    shares = {name: shares[name] for name in ("colour", "shape", "both")}
-    for what, value in {**found, **shares, "seconds": seconds}.items():
-        if what != "curve":
-            runs.setdefault(what, []).append(value)
+    told = {name: shares[name] for name in ("colour", "shape", "both")}
+    kept = {name: found[name] for name in ("loss", "on_the_way")}
+    for what, value in {**kept, **told, "seconds": seconds}.items():
+        runs.setdefault(what, []).append(value)
     if seed == 0:
         runs["samples"] = latents_to_text(made[:SHOWN])
 
