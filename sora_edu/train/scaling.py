@@ -1,6 +1,6 @@
 """The scaling curve of chapter 13: the same recipe with more and more compute, at several sizes.
 
-Five DiTs with adaLN-Zero, from 52 thousand to 1.9 million weights, learn the framed stills of chapter 07.
+Five DiTs with adaLN-Zero, of 5 to 150 thousand weights, learn the framed stills of chapter 07.
 There are six budgets, each twice the one before. At each budget several sizes are trained, the larger ones
 for fewer steps, so that all of them take equally many multiply-adds: the isoFLOP method of Hoffmann et al.
 2022. Every point is the end of a run of its own, whose learning rate has fallen to zero.
@@ -33,14 +33,14 @@ from sora_edu.train.conditioning import (
 from sora_edu.train.denoising import fit
 from sora_edu.train.pictures import TEST_SEED, TRAINING_SEED, seeded
 
-LADDER = {16: (2, 2), 24: (2, 3), 32: (2, 4), 48: (3, 6), 64: (4, 8)}
+LADDER = {8: (2, 1), 16: (2, 2), 24: (2, 3), 32: (2, 4), 48: (3, 6)}
 """Width -> depth and heads of the networks: both grow with the width, and heads have 8 channels."""
 
 BUDGETS = {
-    1: (16, 24, 32),
+    1: (8, 16, 24, 32),
     2: (16, 24, 32),
     4: (16, 24, 32, 48),
-    8: (16, 24, 32, 48),
+    8: (24, 32, 48),
     16: (24, 32, 48),
     32: (24, 32, 48),
 }

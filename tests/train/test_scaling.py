@@ -45,7 +45,7 @@ def test_each_budget_has_three_widths_and_neighbours_share_two():
 
 
 def test_the_ladder_is_closed():
-    with pytest.raises(ValueError, match="width=20 is unknown; use one of: 16, 24"):
+    with pytest.raises(ValueError, match="width=20 is unknown; use one of: 8, 16, 24"):
         make_config(20)
 
 
