@@ -3,18 +3,28 @@
     python benchmarks/training_memory.py
 
 Each run makes two steps of a video DiT in float32 with Adam, gradients kept between the steps. What is
-measured is the rise of the process's peak resident memory over what it was after the imports; the estimate
-is 16 bytes a weight and what `sora_edu.scale.activation_bytes` says, and knows nothing of these runs.
+measured is the rise of the process's peak resident memory over what it was after the imports. The estimate
+is 16 bytes a weight, what `sora_edu.scale.activation_bytes` says, and as much again as one block keeps, for
+the gradients of the block that is on its way back; it knows nothing of these runs. glibc's allocator keeps
+freed blocks for later, in pieces that the next ones may not fit; with `--tidy` it is told to give them back.
 """
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
 
 import torch
 
-from sora_edu.scale import CELL, VIDEO_SIZES, activation_bytes, clip_tokens, state_bytes
+from sora_edu.scale import (
+    CELL,
+    VIDEO_SIZES,
+    activation_bytes,
+    block_activations,
+    clip_tokens,
+    state_bytes,
+)
 from sora_edu.train.switches import FUSED, Switched
 from sora_edu.video_dit import VideoDiT, VideoDiTConfig, video_dit_parameters
 
@@ -28,8 +38,10 @@ RUNS = {
 
 def estimate(config: VideoDiTConfig, clip: tuple[int, int, int], checkpointing: bool) -> float:
     """Bytes of states and activations in float32, with fused attention."""
-    kept = activation_bytes(config, clip_tokens(*clip), checkpointing=checkpointing, bytes_each=4)
-    return state_bytes(video_dit_parameters(config)) + kept
+    c, n = config, clip_tokens(*clip)
+    kept = activation_bytes(c, n, checkpointing=checkpointing, bytes_each=4)
+    going_back = 4 * block_activations(n, c.width, c.heads, c.mlp_ratio, c.qk_norm)
+    return state_bytes(video_dit_parameters(c)) + kept + going_back
 
 
 def peak_bytes() -> int:
@@ -58,14 +70,15 @@ def main() -> None:
     """Measures all runs, or prints the rise of the one that is named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", choices=RUNS, help="measure this one, in this process")
+    parser.add_argument("--tidy", action="store_true", help="glibc gives freed memory back at once")
     options = parser.parse_args()
     if options.run:
         print(run(*RUNS[options.run]))
         return
+    environment = os.environ | ({"MALLOC_MMAP_THRESHOLD_": "65536"} if options.tidy else {})
     for name, parts in RUNS.items():
-        out = subprocess.run(
-            [sys.executable, __file__, "--run", name], check=True, capture_output=True, text=True
-        )
+        command = [sys.executable, __file__, "--run", name]
+        out = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
         measured, expected = int(out.stdout), estimate(*parts)
         print(
             f"{name}: measured {measured / 1e9:.2f} GB, estimated {expected / 1e9:.2f} GB, "

@@ -42,7 +42,7 @@ def reference() -> dict:
 
 def _plain_numbers(axis) -> None:
     """Marks a logarithmic axis with numbers such as 0.5 and 32, and not with powers of ten."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -67,7 +67,7 @@ def compute_by_tokens(sizes: Mapping[str, VideoDiTConfig] = VIDEO_SIZES) -> None
         spoken.append(f"{name} {n:,}")
     left.set(xlabel="tokens of a clip", ylabel="MACs of an evaluation")
     left.legend(title="size")
-    right.set(xlabel="tokens of a clip", ylabel="share of pairs in them", ylim=(0, 1))
+    right.set(xlabel="tokens of a clip", ylabel="share of pairs", ylim=(0, 1))
     right.yaxis.set_major_formatter(PercentFormatter(1))
     show(fig, alt=(
         f"Two panels over the number of tokens, with lines for the sizes {', '.join(sizes)}. Left, "
@@ -118,14 +118,9 @@ def activations_three_ways(
         places = [x + 0.27 * (k - 1) for x in range(len(clips))]
         ax.bar(places, sizes, width=0.25, color=PALETTE[colour], label=name)
         for x, size in zip(places, sizes, strict=True):
-            ax.text(
-                x,
-                size,
-                f"{size:,.2g}" if size < 100 else f"{size:,.0f}",
-                ha="center",
-                va="bottom",
-                fontsize=12,
-            )
+            said = f"{size:,.2g}" if size < 100 else f"{size:,.0f}"
+            text = ax.text(x, 1.08 * size, said, ha="center", va="bottom", fontsize=12)
+            text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
         spoken.append(f"{name} {', '.join(f'{size:.3g}' for size in sizes)} GB")
     ax.axhline(memory / 1e9, color=PALETTE["ink"], linestyle="--", linewidth=1.5)
     ax.text(-0.45, memory / 1e9, "one device", ha="left", va="bottom", fontsize=13)

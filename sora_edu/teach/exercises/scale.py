@@ -442,7 +442,7 @@ def _never_checkpointed(tokens, width, depth, checkpointing):
 
 
 def _outputs_alone(tokens, width, depth, checkpointing):
-    return tokens * width * (depth + 20 if checkpointing else depth)
+    return tokens * width * depth
 
 
 def _narrow_mlp(tokens, width, depth, checkpointing):
@@ -517,7 +517,7 @@ KEPT_NUMBERS = Exercise(
         ),
         Misconception(
             id="outputs_alone",
-            title="without checkpointing a block is thought to keep its output alone",
+            title="a block is thought to keep its output and nothing else",
             wrong=_outputs_alone,
             hints=Hints(
                 "What is the gradient of the weights of the MLP's second matrix made of?",
@@ -744,8 +744,9 @@ def _two_bases(compute, loss):
     return math.exp(math.log10(a)), b
 
 
-def _exchanged(compute, loss):
-    return fit_power_law(compute, loss)[::-1]
+def _as_they_come(compute, loss):
+    a, b = fit_power_law(compute, loss)
+    return -b, math.log(a)
 
 
 def _exponential(compute, loss):
@@ -829,13 +830,13 @@ FIT = Exercise(
             ),
         ),
         Misconception(
-            id="exchanged",
-            title="a and b have changed places",
-            wrong=_exchanged,
+            id="as_they_come",
+            title="slope and height of the line are returned as a fit gives them: slope first, in logarithms",
+            wrong=_as_they_come,
             hints=Hints(
                 "Which of your two numbers has the unit of a loss?",
-                "The order in which your fit returns its coefficients.",
-                "first a, then b",
+                "What your fit returns: the order of its coefficients, and what each of them is.",
+                "a = exp(height), b = -slope, in this order",
             ),
             section="A scaling curve of our own",
             evidence="Reasoning slip: `numpy.polyfit` gives the highest power first, so the slope.",
