@@ -31,7 +31,11 @@ from sora_edu.video_dit import VideoDiT, VideoDiTConfig, video_dit_parameters
 RUNS = {
     "S, 17 frames of 256": (VIDEO_SIZES["S"], (17, 256, 256), False),
     "B, 17 frames of 128, checkpointing": (VIDEO_SIZES["B"], (17, 128, 128), True),
-    "8 blocks of 256, 65 frames of 256": (VideoDiTConfig(condition_width=256), (65, 256, 256), False),
+    "8 blocks of 512, 17 frames of 256": (
+        VideoDiTConfig(width=512, heads=8, condition_width=512),
+        (17, 256, 256),
+        False,
+    ),
 }
 """By name: the model, frames and pixels of the clip, and whether blocks are checkpointed."""
 

@@ -219,12 +219,10 @@ def isoflop(kept: Mapping) -> None:
         spoken.append(f"{budget}x: best with {lowest[0]:,} weights, loss {lowest[1]:.3f}")
     ax.set(xscale="log", yscale="log", xlabel="weights", ylabel="loss on fresh pictures")
     ax.margins(x=0.09)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-        axis.set_major_formatter(
-            FuncFormatter(lambda value, _: f"{value:,.0f}" if value > 100 else f"{value:g}")
-        )
-        axis.set_minor_formatter(NullFormatter())
+        _plain_numbers(axis)
     show(fig, alt=f"Loss against weights, a curve for each budget, stars at the best. {'; '.join(spoken)}.")
 
 
@@ -237,8 +235,8 @@ def scaling_curve(kept: Mapping, mine: Mapping[int, float] | None = None) -> Non
     plain_a, plain_b = fit_power_law(budgets, lowest)
     line = [2 ** (k / 8) for k in range(-4, 65)]
     fig, (left, right) = plt.subplots(1, 2, figsize=(13, 4.8))
-    left.plot(line, [plain_a * c**-plain_b for c in line], "--", color=PALETTE["orange"], label="power law")
     left.plot(line, [floor + a * c**-b for c in line], color=PALETTE["green"], label="with a floor")
+    left.plot(line, [plain_a * c**-plain_b for c in line], "--", color=PALETTE["orange"], label="power law")
     for budget, low in zip(budgets, lowest, strict=True):
         seeds = kept["runs"][str(budget)][str(best[budget])]["loss"]
         left.plot([budget] * len(seeds), seeds, "o", color=PALETTE["blue"], markersize=5, alpha=0.6)
