@@ -10,6 +10,7 @@ for fewer steps, so that all of them take equally many multiply-adds: the isoFLO
 
 import argparse
 import json
+import statistics
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -184,9 +185,9 @@ def _add_run(
 
 
 def mean_losses(kept: Mapping) -> dict[int, dict[int, float]]:
-    """Budget -> width -> mean validation loss over the seeds of the reference runs."""
+    """Budget -> width, from small to large -> mean validation loss over the seeds of the reference runs."""
     return {
-        int(budget): {int(width): sum(run["loss"]) / len(run["loss"]) for width, run in runs.items()}
+        int(budget): {width: statistics.mean(runs[str(width)]["loss"]) for width in sorted(map(int, runs))}
         for budget, runs in kept["runs"].items()
     }
 

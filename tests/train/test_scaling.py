@@ -98,8 +98,9 @@ def test_the_best_width_is_that_of_the_smallest_mean():
     kept = {
         "runs": {
             "1": {"16": {"loss": [1.0, 3.0]}, "24": {"loss": [1.8, 1.8]}},
-            "2": {"16": {"loss": [1.0, 1.2]}, "24": {"loss": [1.5, 1.5]}},
+            "2": {"24": {"loss": [1.5, 1.5]}, "16": {"loss": [1.0, 1.2]}},
         }
     }
     assert mean_losses(kept) == {1: {16: 2.0, 24: 1.8}, 2: {16: 1.1, 24: 1.5}}
+    assert list(mean_losses(kept)[2]) == [16, 24]
     assert best_widths(kept) == {1: 24, 2: 16}
