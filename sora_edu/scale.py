@@ -21,7 +21,7 @@ from sora_edu.dit import DIT_SIZES
 from sora_edu.video_dit import MASK_CHANNELS, VideoDiTConfig, video_dit_macs, video_dit_parameters
 
 T5_WIDTH = 4096
-"""Channels of a text token of T5-XXL, the text encoder that open video models use most."""
+"""Channels of a text token of T5-XXL."""
 
 CELL = (4, 8, 8)
 """Frames, rows and columns of pixels behind a latent cell of a causal 4x8x8 autoencoder."""

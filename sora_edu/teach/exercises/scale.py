@@ -85,8 +85,8 @@ ATTENTION_SHARE = Exercise(
             ),
             section="Tokens decide",
             evidence=(
-                "NVIDIA/Megatron-LM issue 523: in the paper on recomputation the term for one product too"
-                " many or too few; its author confirms the equation is wrong."
+                "NVIDIA/Megatron-LM issue 523: a paper counts the products of pairs that run again as 24 where"
+                " 16 belong; an author confirms it."
             ),
         ),
         Misconception(
