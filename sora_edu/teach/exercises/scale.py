@@ -85,8 +85,8 @@ ATTENTION_SHARE = Exercise(
             ),
             section="Tokens decide",
             evidence=(
-                "NVIDIA/Megatron-LM issue 523: a paper counts the products of pairs that run again as 24 where"
-                " 16 belong; an author confirms it."
+                "NVIDIA/Megatron-LM issue 523: a paper counts the products of pairs that run again as 24"
+                " where 16 belong; an author confirms it."
             ),
         ),
         Misconception(
