@@ -1,4 +1,4 @@
-"""The command line: `python -m sora_edu generate | train | evaluate`.
+"""The command line: `python -m sora_edu generate | train | evaluate | cost`.
 
 Bad input ends with one clear message and exit code 2, Ctrl-C with 130; nothing half-written stays behind.
 Everything heavy is imported by the command that needs it, so that `--help` comes at once.
@@ -109,6 +109,32 @@ def train(options: argparse.Namespace) -> None:
         raise KeyboardInterrupt(f"{str(stop) or 'Stopped.'}\nTo go on: {again}") from None
 
 
+def cost(options: argparse.Namespace) -> None:
+    """Prints what training a video model would take, without building it."""
+    from sora_edu.scale import CHIPS, VIDEO_SIZES, plan, training_flops
+
+    for name, known in (("config", VIDEO_SIZES), ("chip", CHIPS)):
+        if getattr(options, name) not in known:
+            raise ValueError(f"{name}={getattr(options, name)!r} is unknown; use one of: {', '.join(known)}")
+    if not 0 < options.mfu <= 1:
+        raise ValueError(f"mfu={options.mfu}: a share above 0 and at most 1, such as 0.4 for 40 per cent")
+    chip = CHIPS[options.chip]
+    made = plan(
+        VIDEO_SIZES[options.config], options.frames, options.height, options.width,
+        chip=chip, devices=options.devices, stage=options.stage,
+        checkpointing=not options.no_checkpointing, batch=options.batch,
+    )  # fmt: skip
+    flops = training_flops(made.macs, options.batch, 1)
+    print(f"weights          {made.parameters / 1e6:,.1f} M")
+    print(f"tokens of a clip {made.tokens:,}")
+    print(f"one evaluation   {made.macs / 1e9:,.1f} thousand million MACs")
+    print(f"a training step  {flops:.2e} FLOPs on each device, {flops / chip.peak / options.mfu:.2f} s")
+    print(
+        f"memory of each   {made.memory / 1e9:.1f} GB of {chip.memory / 1e9:.0f}: states "
+        f"{made.states / 1e9:.1f}, activations {made.activations / 1e9:.1f}; buffers come on top"
+    )
+
+
 class _Bar:
     """A progress bar that stays away where nobody would see it move, and that learns its length late."""
 
@@ -143,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG, allow_abbrev=False,
     )  # fmt: skip
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_generate, _add_train, _add_evaluate):
+    for add in (_add_generate, _add_train, _add_evaluate, _add_cost):
         add(commands)
     return parser
 
@@ -242,6 +268,32 @@ def _add_evaluate(commands) -> None:
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="clips made at once (default: 32)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to this file")
     _add_model(parser)
+
+
+def _add_cost(commands) -> None:
+    parser = _add(
+        commands, "cost", cost, "Print what training a video model would take: weights, work, memory.",
+        "cost full --frames 49 --height 480 --width 720 --devices 64",
+    )  # fmt: skip
+    parser.add_argument("config", metavar="CONFIG", help="S, B, L, XL or full")
+    parser.add_argument("--chip", default="H100", metavar="NAME", help="what it runs on (default: H100)")
+    parser.add_argument(
+        "--mfu", type=float, default=0.4, metavar="SHARE",
+        help="share of the chip's peak that is reached: an assumption (default: 0.4)",
+    )  # fmt: skip
+    for name, value, text in (
+        ("frames", 17, "length: 1, 5, 9, ..., always 1 + 4k"),
+        ("height", 64, "in pixels, a multiple of 16"),
+        ("width", 64, "in pixels, a multiple of 16"),
+        ("batch", 1, "clips on each device"),
+        ("devices", 1, "how many share the states"),
+        ("stage", 3, "what they share: 0 nothing, 1 the optimiser, 2 gradients as well, 3 weights as well"),
+    ):
+        text = f"{text} (default: {value})"
+        parser.add_argument(f"--{name}", type=int, default=value, metavar="N", help=text)
+    parser.add_argument(
+        "--no-checkpointing", action="store_true", help="keep all activations instead of a block's input"
+    )
 
 
 if __name__ == "__main__":

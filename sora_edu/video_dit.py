@@ -15,7 +15,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sora_edu.dit import DiTBlock, Modulation, initialise, modulate, time_embedding
+from sora_edu.dit import (
+    PARTS,
+    TIME_CHANNELS,
+    DiTBlock,
+    Modulation,
+    block_macs,
+    initialise,
+    modulate,
+    time_embedding,
+)
 from sora_edu.patches import check_divides, patchify_video, unpatchify_video
 from sora_edu.positions import sinusoidal_3d
 
@@ -77,7 +86,9 @@ class VideoDiT(nn.Module):
         self.config = config
         cells, condition = math.prod(config.patch), config.condition_width
         self.patch_embed = nn.Linear(cells * (2 * config.channels + MASK_CHANNELS), config.width)
-        self.time_embed = nn.Sequential(nn.Linear(256, condition), nn.SiLU(), nn.Linear(condition, condition))
+        self.time_embed = nn.Sequential(
+            nn.Linear(TIME_CHANNELS, condition), nn.SiLU(), nn.Linear(condition, condition)
+        )
         self.text_embed = nn.Linear(config.text_width, condition)
         self.blocks = nn.ModuleList(VideoDiTBlock(config) for _ in range(config.depth))
         self.final_modulation = Modulation(condition, config.width, 2)
@@ -139,3 +150,29 @@ class VideoDiT(nn.Module):
 
     def _positions(self, grid: tuple[int, int, int]) -> Float[Tensor, "n d"]:
         return sinusoidal_3d(*grid, self.config.width)
+
+
+# --- sizes -----------------------------------------------------------------------------------------------
+
+
+def video_dit_parameters(config: VideoDiTConfig) -> int:
+    """Trained parameters of a video DiT in closed form; the positions are fixed and have none."""
+    c, d, told = config, config.width, config.condition_width
+    block = 4 * d * (d + 1) + 2 * c.mlp_ratio * d**2 + c.mlp_ratio * d + d  # attention and MLP
+    block += PARTS[c.conditioning] * d * (told + 1)
+    block += 2 * (d // c.heads) if c.qk_norm else 0
+    cells = math.prod(c.patch)
+    ends = (cells * (2 * c.channels + MASK_CHANNELS) + 1) * d + (d + 1) * cells * c.channels
+    ends += 2 * d * (told + 1)
+    return c.depth * block + ends + (TIME_CHANNELS + 1) * told + (told + 1) * told + (c.text_width + 1) * told
+
+
+def video_dit_macs(config: VideoDiTConfig, tokens: int) -> int:
+    """Multiply-adds (MACs) of one evaluation for one clip of so many patches, all at one time t.
+
+    Counted as in `dit_macs`: matrix products alone. Raises ValueError for less than one token.
+    """
+    c, d, told = config, config.width, config.condition_width
+    block = block_macs(tokens, d, c.mlp_ratio) + PARTS[c.conditioning] * d * told
+    ends = tokens * math.prod(c.patch) * (3 * c.channels + MASK_CHANNELS) * d + 2 * d * told
+    return c.depth * block + ends + told * (TIME_CHANNELS + told + c.text_width)

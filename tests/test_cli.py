@@ -12,6 +12,7 @@ import pytest
 from test_sora import CONFIG, random_sora
 
 from sora_edu import evaluate as evaluation
+from sora_edu import scale
 from sora_edu.__main__ import main
 from sora_edu.sora import Sora, SoraConfig
 from sora_edu.train import recipes
@@ -54,6 +55,31 @@ def test_generate_writes_a_clip(capsys, here, checkpoint, name):
     assert code == 0
     assert (here / name).stat().st_size > 100
     assert out.startswith(f"{name}: Clip('{PROMPT}', seed=0, 5 frames of 32x48")
+
+
+def test_cost_prints_the_plan_of_a_model(capsys):
+    arguments = ["full", "--frames", "49", "--height", "480", "--width", "720", "--devices", "64"]
+    code, out, _ = outcome(capsys, "cost", *arguments, "--batch", "2")
+    assert code == 0
+    made = scale.plan(scale.VIDEO_SIZES["full"], 49, 480, 720, devices=64, batch=2)
+    assert "17,550" in out and f"{made.memory / 1e9:.1f} GB of 80" in out
+    assert f"{12 * made.macs:.2e} FLOPs" in out
+    assert f"{12 * made.macs / 989.4e12 / 0.4:.2f} s" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["huge"], "config='huge' is unknown; use one of: S, B, L, XL, full"),
+        (["S", "--chip", "abacus"], "chip='abacus' is unknown; use one of: A100"),
+        (["S", "--mfu", "40"], "such as 0.4 for 40 per cent"),
+        (["S", "--frames", "16"], "frames=16: must be 1 + 4 k"),
+        (["full", "--frames", "1001", "--height", "720", "--width", "1280"], "would fit"),
+    ],
+)
+def test_cost_refuses_what_cannot_be(capsys, arguments, message):
+    code, out, error = outcome(capsys, "cost", *arguments)
+    assert (code, out) == (2, "") and message in error
 
 
 def test_generate_puts_the_seeds_into_the_names_of_several_clips(capsys, here, checkpoint):

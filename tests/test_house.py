@@ -25,7 +25,7 @@ CONDA_NAMES = {"pytorch": "torch"}
 TAUGHT = {"torch", "einops", "jaxtyping"}
 CHAPTER_FILES = (
     *("diffusion", "samplers", "positions", "attention", "transformer", "patches", "vit", "autoencoder"),
-    *("dit", "masked_dit", "video_dit"),
+    *("dit", "masked_dit", "video_dit", "scale"),
 )
 
 

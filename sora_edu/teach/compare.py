@@ -195,7 +195,10 @@ def _numpy(value: Any) -> Any:
     if isinstance(value, Tensor):
         value = value.detach().cpu().to_dense()
         return (value.double() if value.is_floating_point() else value.resolve_conj()).numpy()
-    return np.asarray(value) if isinstance(value, numbers.Number | np.generic) else value
+    if not isinstance(value, numbers.Number | np.generic):
+        return value
+    array = np.asarray(value)
+    return array.astype(float) if array.dtype == object else array  # a whole number of more than 64 bits
 
 
 def _plain(value: Any) -> Any:

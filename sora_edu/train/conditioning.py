@@ -141,7 +141,9 @@ def steps_for(conditioning: str, told: str, steps: int = STEPS) -> int:
 # --- one run ---------------------------------------------------------------------------------------------
 
 
-def _loss(network: ToldDiT, known: Examples, told: str, chosen: Tensor, generator: torch.Generator) -> Tensor:
+def told_loss(
+    network: ToldDiT, known: Examples, told: str, chosen: Tensor, generator: torch.Generator
+) -> Tensor:
     """Squared error of the velocity for the chosen examples, a tenth of them with nothing said."""
     x0, y = known.latents[chosen], known.told[told][chosen]
     noise, t = torch.randn(x0.shape, generator=generator), middle_times(len(x0), generator)
@@ -152,7 +154,7 @@ def _loss(network: ToldDiT, known: Examples, told: str, chosen: Tensor, generato
 @torch.no_grad()
 def validation_loss(network: ToldDiT, told: str, fresh: Examples) -> float:
     """The loss on pictures that it has not seen, always with the same noise and times."""
-    return _loss(
+    return told_loss(
         network, fresh, told, torch.arange(len(fresh.latents)), torch.Generator().manual_seed(7)
     ).item()
 
@@ -197,7 +199,7 @@ def train(
             note(done, network)
         done += 1
         chosen = torch.randint(len(known.latents), (BATCH,), generator=generator)
-        return _loss(network, known, told, chosen, generator)
+        return told_loss(network, known, told, chosen, generator)
 
     average, _ = fit(network, loss_of, count, RATE, seed, progress)
     note(count, average)

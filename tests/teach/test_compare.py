@@ -31,6 +31,8 @@ DIFFERENT = [
     (torch.tensor([[1.0]]), torch.tensor([1.0])),
     (torch.tensor([1]), torch.tensor([1.0])),
     (674834465, 674834464),
+    (10**30, 10**18),
+    (10**30, 1.0),
     (3, 2.0),
     (1, True),
     (True, 1),
@@ -51,6 +53,11 @@ def test_equal_up_to_rounding(got, expected):
 @pytest.mark.parametrize(("got", "expected"), DIFFERENT)
 def test_different(got, expected):
     assert not agree(got, expected, 1e-5)
+
+
+def test_whole_numbers_beyond_64_bits_are_compared_like_real_ones():
+    assert agree(6 * 10**20, 6e20, 1e-5) and agree(6 * 10**20, 6 * 10**20, 1e-5)
+    assert difference(10**30, 10**18, 1e-5)
 
 
 def test_odd_arrays_are_told_apart_too():
