@@ -333,7 +333,7 @@ def race(kept: Mapping, mine: Mapping[str, Mapping[str, Sequence]] | None = None
 
 def _sprint(ax: Axes, kept: Mapping, mine: Mapping[str, Mapping[str, Sequence]]) -> None:
     """The first steps once more, enlarged, with the learner's own curves in front."""
-    inset = ax.inset_axes((0.45, 0.42, 0.53, 0.44))
+    inset = ax.inset_axes((0.5, 0.52, 0.48, 0.36))
     for name, curve in mine.items():
         label, colour = LOOKS[name]
         part = kept[name]
