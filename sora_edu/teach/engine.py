@@ -193,7 +193,7 @@ def solution(exercise: str | Exercise) -> Text:
     if exercise.kind == "value":
         source = inspect.getsource(exercise.reference).rstrip() + f"\n\n# {describe(exercise.reference())}"
     else:
-        source = standalone(exercise.reference, exercise.id.partition(".")[2])
+        source = standalone(exercise.reference, exercise.called)
     return Text(source, f"<pre><code>{html.escape(source, quote=False)}</code></pre>")
 
 

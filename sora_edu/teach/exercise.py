@@ -143,6 +143,8 @@ class Exercise:
     """Name of the chapter's notebook without `.ipynb`."""
     title: str
     """A few words, as in the notebook's heading."""
+    name: str = ""
+    """What the notebook calls the answer, if not by the part of the id after the dot; see `called`."""
     minutes: int
     """Time that a learner should plan for."""
     difficulty: Literal[1, 2, 3]
@@ -169,6 +171,11 @@ class Exercise:
     """Largest error allowed in a number, as a fraction of 1 + its size."""
     equivalent_mutants: Mapping[str, str] = field(default_factory=dict)
     """Mutants of the reference that no check can tell from it -> the reason why."""
+
+    @property
+    def called(self) -> str:
+        """The name that the notebook's stub has."""
+        return self.name or self.id.partition(".")[2]
 
 
 def build(cls: type[nn.Module], *args: Any, seed: int = 0, **kwargs: Any) -> nn.Module:

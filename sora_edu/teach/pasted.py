@@ -34,9 +34,8 @@ def pasted(exercise_id: str) -> Any:
     exercise, namespace = find(exercise_id), {}
     if exercise.kind == "value":
         return exercise.reference()
-    name = exercise_id.partition(".")[2]
-    exec(standalone(exercise.reference, name), namespace)
-    return namespace[name if exercise.kind == "function" else exercise.reference.__name__]
+    exec(standalone(exercise.reference, exercise.called), namespace)
+    return namespace[exercise.called if exercise.kind == "function" else exercise.reference.__name__]
 
 
 def _without_annotations(source: str) -> str:

@@ -1,9 +1,13 @@
 """A solution runs where it is pasted: in a namespace that holds nothing."""
 
+import re
+from pathlib import Path
+
+import nbformat
 import pytest
 
 from sora_edu.teach.engine import judge
-from sora_edu.teach.exercise import every
+from sora_edu.teach.exercise import every, find
 from sora_edu.teach.pasted import pasted, standalone
 
 WRITTEN = [exercise for exercise in every() if exercise.kind != "value"]
@@ -16,6 +20,19 @@ def test_a_solution_can_be_pasted_and_passes(exercise):
     assert judge(exercise, mine).passed
     assert "->" not in text.split('"""')[0]
     assert exercise.reference.__doc__ is None or exercise.reference.__doc__.splitlines()[0] in text
+
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_solution_has_the_name_that_the_notebook_checks(path):
+    cells = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    checked = [found for source in cells for found in re.findall(r'check\("([\w.]+)", (\w+)\)', source)]
+    assert checked
+    for exercise, name in ((find(exercise_id), name) for exercise_id, name in checked):
+        if exercise.kind == "function":
+            assert name == exercise.called
 
 
 FACTOR = 3

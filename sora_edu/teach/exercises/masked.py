@@ -35,7 +35,13 @@ def _score_cases(seed: int) -> list[Case]:
         )[:, None] / (2 * b * n)
 
     small = torch.tensor([[0.11, 0.42, 0.33, 0.05, 0.24], [0.22, 0.03, 0.14, 0.41, 0.35]])
-    return [Case(small, 0.4), Case(scores(3, 8), 0.25), Case(scores(2, 10), 0.7), Case(scores(2, 6), 0.0)]
+    drawn = (
+        Case(scores(3, 8), 0.25),
+        Case(scores(2, 10), 0.7),
+        Case(scores(2, 6), 0.0),
+        Case(scores(2, 7), 0.4),
+    )
+    return [Case(small, 0.4), *drawn]
 
 
 def _score_oracle(scores: Tensor, ratio: float) -> Tensor:
@@ -77,6 +83,15 @@ def _mask_by_sorting(scores, ratio):
         count = round(ratio * len(row))
         hides[row.argsort(descending=True)[:count]] = True
     return mask
+
+
+def _rounded_down(scores, ratio):
+    ranks = scores.argsort(dim=1).argsort(dim=1)
+    return ranks >= scores.shape[1] - int(ratio * scores.shape[1])
+
+
+def _smallest_hidden(scores, ratio):
+    return mask_from_scores(-scores, ratio)
 
 
 MASK = Exercise(
@@ -192,6 +207,36 @@ MASK = Exercise(
             evidence=(
                 "Reasoning slip: `torch.quantile` and `flatten` work on the whole tensor; the right number is"
                 " hidden in all, as a look at the mean confirms."
+            ),
+        ),
+        Misconception(
+            id="rounded_down",
+            title="the number of hidden tokens is rounded down: 2.8 of them become 2",
+            wrong=_rounded_down,
+            hints=Hints(
+                "How many of seven tokens does a ratio of 0.4 hide?",
+                "What makes a whole number of ratio * n.",
+                "round(ratio * n) tokens are hidden",
+            ),
+            section="A mask for every sample",
+            evidence=(
+                "Reasoning slip: int() cuts off, and the released code of MAE keeps int(L * (1 -"
+                " ratio)), which rounds the other way."
+            ),
+        ),
+        Misconception(
+            id="smallest_hidden",
+            title="the smallest scores are hidden, where the largest are asked for",
+            wrong=_smallest_hidden,
+            hints=Hints(
+                "In a row of five scores, which two does yours hide?",
+                "The direction of the comparison, or of the sort.",
+                "hidden where rank >= n - round(ratio n)",
+            ),
+            section="A mask for every sample",
+            evidence=(
+                "facebookresearch/mae keeps the smallest of its noise and hides the rest; read the other"
+                " way round, the smallest are hidden."
             ),
         ),
     ),
@@ -956,6 +1001,7 @@ def _losses_by_weights(full, masked, target, mask):
 
 LOSSES = Exercise(
     id="masked.losses",
+    name="masked_losses",
     chapter=CHAPTER,
     title="Two losses, added",
     minutes=10,

@@ -570,6 +570,7 @@ def _count_by_shapes(depth, width, hidden, patch, image, channels=3, classes=100
 
 PARAMETERS = Exercise(
     id="vit.parameters",
+    name="vit_parameters",
     chapter=CHAPTER,
     title="How many weights?",
     minutes=15,
