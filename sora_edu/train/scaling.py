@@ -22,6 +22,7 @@ from sora_edu.data.world import COLOURS, SHAPES
 from sora_edu.dit import DiTConfig, dit_macs, dit_parameters
 from sora_edu.files import write_whole
 from sora_edu.train.conditioning import (
+    SHOWN,
     Examples,
     ToldDiT,
     draw,
@@ -56,9 +57,6 @@ RATE = 0.2
 
 PICTURES, VALIDATED, ASKED = 3000, 192, 96
 """Stills to learn from, to validate on, and how many each network draws in the end."""
-
-SHOWN = 8
-"""Of the pictures drawn with the first seed, how many are kept."""
 
 
 def make_config(width: int) -> DiTConfig:
