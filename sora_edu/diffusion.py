@@ -370,11 +370,15 @@ def variational_term(
 
 
 def logit_normal_times(
-    n: int, mean: float = 0.0, std: float = 1.0, generator: torch.Generator | None = None
+    n: int,
+    mean: float | Float[Tensor, " n"] = 0.0,
+    std: float = 1.0,
+    generator: torch.Generator | None = None,
 ) -> Float[Tensor, " {n}"]:
     """Training times t = sigmoid(mean + std n), n normal: mostly the middle, where there is most to learn.
 
-    Raises ValueError for fewer than one time, or a negative `std`.
+    The mean is one for all, or one for each time. Raises ValueError for fewer than one time, or a negative
+    `std`.
     """
     if n < 1 or std < 0:
         raise ValueError(f"n={n}, std={std}: n must be at least 1, std at least 0; std=1 is usual")

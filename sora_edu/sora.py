@@ -26,18 +26,24 @@ from sora_edu.autoencoder import (
 )
 from sora_edu.clips import Clip
 from sora_edu.data.captions import parse
-from sora_edu.diffusion import guided
+from sora_edu.diffusion import add_noise, guided
 from sora_edu.files import write_whole
 from sora_edu.precision import autocast
 from sora_edu.samplers import euler, time_grid
+from sora_edu.tasks import (
+    FROM_TEXT,
+    TASKS,
+    encode_given,
+    latent_mask,
+    place_given,
+    put_back,
+    task_mask,
+)
 from sora_edu.text import TextConfig, TextEncoder
 from sora_edu.video_dit import VideoDiT, VideoDiTConfig
 from sora_edu.weights import CheckpointError, load_weights, save_weights, sha256
 
-TASKS = (
-    "text_to_video", "text_to_image", "animate", "extend", "extend_backwards",
-    "connect", "loop", "inpaint", "edit",
-)  # fmt: skip
+EDIT_STRENGTH = 0.7
 SIDE = 16  # sizes are multiples of this: eight pixels a latent, two latents a token
 
 Progress = Callable[[int, int], None]
@@ -151,26 +157,30 @@ class Sora(nn.Module):
         guidance: float | None = None,
         seed: int = 0,
         num: int = 1,
-        given: Mapping[int, UInt8[np.ndarray, "h w c"]] | None = None,
+        given: Mapping[int, np.ndarray] | None = None,
         region: np.ndarray | None = None,
         strength: float | None = None,
         progress: Progress | None = None,
     ) -> Clip | list[Clip]:
-        """Makes a clip of what the prompt says.
+        """Makes a clip of what the prompt says, around the pixels that are given.
+
+        A loop closes with its first frame, which is not kept twice: of 17 frames it plays 16.
 
         Args:
-            prompt: a sentence about the toy world, such as "a red star bounces".
-            task: one of `TASKS` that the checkpoint was trained for.
-            frames: total length, 1 + 4k; clips run at 8 frames a second.
+            prompt: a sentence about the toy world, such as "a red star bounces"; it may be empty where
+                pictures are given.
+            task: one of `TASKS` that the checkpoint was trained for; see `sora_edu.tasks`.
+            frames: total length, 1 + 4k; clips run at 8 frames a second. A picture (`text_to_image`) has one.
             height: in pixels, a multiple of 16.
             width: in pixels, a multiple of 16.
             steps: Euler steps from noise to data; None takes the checkpoint's own number.
             guidance: 1 is plain conditional, more keeps closer to the prompt; None takes the checkpoint's.
             seed: of the noise. Clip i of several has seed + i, and is what that seed gives alone.
             num: how many clips, at most 64.
-            given: pictures by frame index, for the tasks that start from some.
-            region: what is to be generated, for inpainting.
-            strength: starting time, for editing.
+            given: pictures by frame index, uint8 (h, w, 3), for the tasks that start from some.
+            region: for `inpaint`, True where pixels are to be generated: (h, w), or (t, h, w).
+            strength: for `edit`, the time at which sampling starts: near 0 little changes, 1 keeps nothing.
+                None means 0.7.
             progress: called after each step with the steps done and the steps in all.
 
         Returns:
@@ -180,13 +190,20 @@ class Sora(nn.Module):
             PromptError: the prompt is empty or outside the toy world; the message names one that works.
             ValueError: another argument is impossible, or is not what this checkpoint was trained for.
         """
-        self._check_task(task, given, region, strength)
+        self._check_task(task, given, strength)
+        frames = 1 if task == "text_to_image" else frames
+        self._check_size(frames, height, width)
         num, seed = _whole("num", num, 1, 64), _whole("seed", seed, 0, 2**32 - 1)
-        seeds = range(seed, seed + num)
+        seeds, given = range(seed, seed + num), dict(given or {})
+        mask = task_mask(task, frames, height, width, list(given), region)
+        shown = to_float(place_given(task, given, frames, height, width)[None])
         video = self.sample(
             [prompt] * num, seeds, frames=frames, height=height, width=width,
             steps=steps, guidance=guidance, progress=progress,
+            given=shown if given else None, mask=mask,
+            strength=(EDIT_STRENGTH if strength is None else strength) if task == "edit" else None,
         )  # fmt: skip
+        video = put_back(video, shown.to(video), mask.to(video))[:, :, : -1 if task == "loop" else None]
         clips = [Clip(pixels, prompt, s) for pixels, s in zip(to_uint8(video), seeds, strict=True)]
         return clips[0] if num == 1 else clips
 
@@ -202,14 +219,23 @@ class Sora(nn.Module):
         steps: int | None = None,
         guidance: float | None = None,
         progress: Progress | None = None,
+        given: Float[Tensor, "#b 3 f h w"] | None = None,
+        mask: Float[Tensor, "#b f h w"] | Float[Tensor, "f h w"] | None = None,
+        strength: float | None = None,
     ) -> Float[Tensor, "b 3 f h w"]:
-        """One clip for each prompt and seed, as pixels in [-1, 1]; arguments and errors as in `generate`."""
+        """One clip for each prompt and seed, as pixels in [-1, 1]; arguments and errors as in `generate`.
+
+        `given` is a clip for each prompt, or one for all, and `mask` says what of it is given (0) and what is
+        to be generated (1). What comes back is the model's own output throughout: given pixels are not put
+        back. With `strength`, `given` is the clip to start from.
+        """
         self._check_size(frames, height, width)
         if len(prompts) != len(seeds) or not prompts:
             n, m = len(prompts), len(seeds)
             raise ValueError(f"there are {n} prompts and {m} seeds; give one seed for each prompt")
         for prompt in prompts:
-            parse(prompt)
+            if prompt.strip() or given is None:
+                parse(prompt)
         steps = _whole("steps", self.config.steps if steps is None else steps, 1, 1000)
         guidance = _scale(self.config.guidance if guidance is None else guidance)
         shape = (
@@ -218,42 +244,65 @@ class Sora(nn.Module):
             height // PIXELS_PER_LATENT,
             width // PIXELS_PER_LATENT,
         )
-        noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
-        times, device = time_grid(steps, self.config.shift), self.autoencoder.device
-        told = None if progress is None else lambda step, _: progress(step + 1, steps)
-        latents = euler(self._velocity(prompts, guidance), noise.to(device), times.to(device), told)
+        device, times = self.autoencoder.device, time_grid(steps, self.config.shift)
+        x = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
+        x, known = x.to(device), (None, None)
+        if strength is not None:
+            strength = _strength(strength)
+            clean = self.autoencoder.encode(given.to(device)).expand_as(x)
+            x = add_noise(clean, x, x.new_full((len(x),), strength))
+            times = torch.cat([times.new_tensor([strength]), times[times < strength]])
+        elif given is not None:
+            known = self._known(given.to(device), mask.to(device), len(prompts))
+        told = None if progress is None else lambda step, _: progress(step + 1, len(times) - 1)
+        latents = euler(self._velocity(prompts, guidance, *known), x, times.to(device), told)
         return self.autoencoder.decode(latents).clamp(-1, 1)
 
-    def _velocity(self, prompts: Sequence[str], scale: float):
-        """The velocity as a function of noisy latents and times; with guidance it runs the DiT twice."""
+    def _known(self, given, mask, count: int):
+        """Latents of the masked clips and the masks of latents, one of each for each of `count` prompts."""
+        with autocast(device=given.device):
+            latents = encode_given(self.autoencoder, given, mask).float()
+        mask = latent_mask(mask)
+        return latents.expand(count, *latents.shape[1:]), mask.expand(count, *mask.shape[1:])
+
+    def _velocity(self, prompts: Sequence[str], scale: float, given=None, mask=None):
+        """The velocity as a function of noisy latents and times; with guidance it runs the DiT twice.
+
+        Guidance is away from the empty prompt, with the same pixels given; empty prompts need none.
+        """
         y, y_mask = self.text.encode(prompts)
+        scale = scale if any(prompts) else 1
         if scale != 1:
             null, null_mask = self.text.encode([""] * len(prompts))
             y, y_mask = torch.cat([y, null]), torch.cat([y_mask, null_mask])
+            if given is not None:
+                given, mask = torch.cat([given, given]), torch.cat([mask, mask])
 
         def velocity(x: Float[Tensor, "b c t h w"], t: Float[Tensor, " b"]) -> Float[Tensor, "b c t h w"]:
             if scale == 1:
-                return self._run(x, t, y, y_mask)
-            return guided(*self._run(torch.cat([x, x]), torch.cat([t, t]), y, y_mask).chunk(2), scale)
+                return self._run(x, t, y, y_mask, given, mask)
+            twice = self._run(torch.cat([x, x]), torch.cat([t, t]), y, y_mask, given, mask)
+            return guided(*twice.chunk(2), scale)
 
         return velocity
 
-    def _run(self, x, t, y, y_mask) -> Float[Tensor, "b c t h w"]:
+    def _run(self, x, t, y, y_mask, given=None, mask=None) -> Float[Tensor, "b c t h w"]:
         """One forward pass of the DiT in the faster number format; the sampler goes on in float32."""
         with autocast(device=x.device):
-            return self.dit(x, t, y, y_mask).float()
+            return self.dit(x, t, y, y_mask, given, mask).float()
 
     # ---- Checks ------------------------------------------------------------------------------------------
 
-    def _check_task(self, task, given, region, strength) -> None:
+    def _check_task(self, task, given, strength) -> None:
         if task not in TASKS:
             raise ValueError(f"task={task!r} is unknown; the tasks are: {', '.join(TASKS)}")
         if task not in self.config.tasks:
             known = " or ".join(self.config.tasks)
             raise ValueError(f"task={task!r}: this checkpoint was not trained for it; use {known}")
-        for name, value in {"given": given, "region": region, "strength": strength}.items():
-            if value is not None:
-                raise ValueError(f"{name} is not for task={task!r}, which needs a prompt alone; leave it out")
+        if task in FROM_TEXT and given is not None:
+            raise ValueError(f"given is not for task={task!r}, which needs a prompt alone; leave it out")
+        if task != "edit" and strength is not None:
+            raise ValueError(f"strength is not for task={task!r}, only for 'edit'; leave it out")
 
     def _check_size(self, frames, height, width) -> None:
         use = " or ".join(f"frames={f}, height={h}, width={w}" for f, h, w in self.config.sizes)
@@ -294,6 +343,12 @@ def _scale(value) -> float:
         raise ValueError(f"guidance={value!r} must be a number; 1 is plain conditional, 3 a good start")
     if not 0 <= value <= 100:
         raise ValueError(f"guidance={value} must be from 0 to 100; 1 is plain conditional, 3 a good start")
+    return float(value)
+
+
+def _strength(value) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value <= 1:
+        raise ValueError(f"strength={value!r} must be a number above 0 and at most 1; 0.7 is a good start")
     return float(value)
 
 

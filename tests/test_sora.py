@@ -15,6 +15,7 @@ from sora_edu.data.captions import VOCABULARY, PromptError
 from sora_edu.data.judge import judge
 from sora_edu.data.world import parse
 from sora_edu.sora import Sora, SoraConfig, to_float, to_uint8
+from sora_edu.tasks import TASKS
 from sora_edu.text import TextConfig
 from sora_edu.video_dit import VideoDiTConfig
 from sora_edu.weights import CheckpointError, sha256
@@ -108,6 +109,115 @@ def test_every_prompt_needs_a_seed(sora):
             sora.sample(prompts, seeds, **SIZE)
 
 
+# ---- Tasks ---------------------------------------------------------------------------------------------
+
+
+def pictures(*indices: int) -> dict[int, np.ndarray]:
+    """A picture of its own for each frame."""
+    rng = np.random.default_rng(0)
+    every = rng.integers(256, size=(5, 32, 48, 3)).astype(np.uint8)
+    return {index: every[index] for index in indices}
+
+
+@pytest.fixture(scope="module")
+def able() -> Sora:
+    """A model that may do every task."""
+    return random_sora(replace(CONFIG, tasks=TASKS))
+
+
+class Listener(nn.Module):
+    """Stands in for a DiT that wants to go nowhere, and keeps what it is told."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, x, t, y, y_mask, given=None, mask=None):
+        self.calls.append({"x": x, "t": t, "y": y, "given": given, "mask": mask})
+        return torch.zeros_like(x)
+
+
+def listening() -> tuple[Sora, Listener]:
+    able = random_sora(replace(CONFIG, tasks=TASKS))
+    able.dit = Listener()
+    return able, able.dit
+
+
+@pytest.mark.parametrize(
+    ("task", "indices"),
+    [("animate", [0]), ("extend", [0, 1, 2]), ("extend_backwards", [3, 4]), ("connect", [0, 3, 4])],
+)
+def test_given_frames_come_back_exactly_and_the_others_are_made(able, task, indices):
+    given = pictures(*indices)
+    clip = able.generate(PROMPT, task=task, given=given, seed=1, **SIZE)
+    again = able.generate(PROMPT, task=task, given=given, seed=2, **SIZE)
+    for index in range(5):
+        if index in given:
+            np.testing.assert_array_equal(clip.frames[index], given[index])
+        else:
+            assert (clip.frames[index] != again.frames[index]).any()
+
+
+def test_a_loop_does_not_show_its_first_frame_twice(able):
+    clip = able.generate(PROMPT, task="loop", given=pictures(0, 1), **SIZE)
+    assert len(clip.frames) == 4
+    np.testing.assert_array_equal(clip.frames[:2], np.stack(list(pictures(0, 1).values())))
+
+
+def test_inpainting_changes_the_region_and_nothing_else(able):
+    given, region = pictures(*range(5)), np.zeros((32, 48), bool)
+    region[8:20, 16:40] = True
+    clip = able.generate(PROMPT, task="inpaint", given=given, region=region, **SIZE)
+    expected = np.stack(list(given.values()))
+    np.testing.assert_array_equal(clip.frames[:, ~region], expected[:, ~region])
+    assert (clip.frames[:, region] != expected[:, region]).any()
+
+
+def test_the_network_is_told_what_is_given_with_and_without_the_prompt():
+    able, listener = listening()
+    able.generate(PROMPT, task="animate", given=pictures(0), num=2, steps=1, **SIZE)
+    (call,) = listener.calls
+    assert call["x"].shape == call["given"].shape == (4, 16, 2, 4, 6)
+    assert not torch.equal(call["y"][:2], call["y"][2:])
+    hidden = torch.zeros(1, 3, 5, 32, 48)
+    hidden[:, :, 0] = to_float(pictures(0)[0][None, None])[0, :, 0]
+    expected = able.autoencoder.encode(hidden).expand(4, -1, -1, -1, -1)
+    torch.testing.assert_close(call["given"], expected)
+    assert call["mask"][:, :, 0].eq(0).all()
+    assert call["mask"][:, :, 1].eq(1).all()
+
+
+def test_an_empty_prompt_is_enough_where_pictures_are_given():
+    able, listener = listening()
+    able.generate("", task="extend", given=pictures(0), steps=2, **SIZE)
+    assert [len(call["x"]) for call in listener.calls] == [1, 1]  # there is nothing to guide away from
+    with pytest.raises(PromptError):
+        able.generate("", **SIZE)
+
+
+def test_an_edit_starts_from_the_clip_at_its_strength():
+    """With a network that goes nowhere, what comes out is what sampling started from."""
+    (able, listener), given = listening(), pictures(*range(5))
+    latents = able.autoencoder.encode(to_float(np.stack(list(given.values()))[None]))
+    noise = torch.randn(latents.shape[1:], generator=torch.Generator().manual_seed(3))[None]
+    for strength in (0.25, 1.0):
+        clip = able.generate(
+            PROMPT, task="edit", given=given, strength=strength, seed=3, steps=8, guidance=1.0, **SIZE
+        )
+        start = able.autoencoder.decode((1 - strength) * latents + strength * noise).clamp(-1, 1)
+        assert np.abs(clip.frames.astype(int) - to_uint8(start)[0]).max() <= 1
+        assert listener.calls[0]["t"].item() == strength
+        assert len(listener.calls) == 8 * strength  # only the steps below it are left
+        assert listener.calls[0]["given"] is None
+        listener.calls.clear()
+
+
+@pytest.mark.parametrize("strength", [0.0, -1.0, 1.5, float("nan")])
+def test_an_impossible_strength_is_explained(able, strength):
+    with pytest.raises(ValueError, match=r"strength=.* must be a number above 0 and at most 1"):
+        able.generate(PROMPT, task="edit", given=pictures(*range(5)), strength=strength, **SIZE)
+
+
 # ---- Sampling ------------------------------------------------------------------------------------------
 
 
@@ -118,7 +228,7 @@ class PointField(nn.Module):
         super().__init__()
         self.targets, self.null, self.batches = (conditional, unconditional), null, []
 
-    def forward(self, x, t, y, y_mask):
+    def forward(self, x, t, y, y_mask, given=None, mask=None):
         self.batches.append(len(x))
         is_null = (y - self.null).abs().flatten(1).amax(1) < 1e-6
         target = torch.where(is_null, self.targets[1], self.targets[0]).view(-1, 1, 1, 1, 1)
@@ -184,6 +294,7 @@ def test_pixels_survive_the_round_trip():
         ({"task": "extend"}, "task='extend'.*not trained for it; use text_to_video or text_to_image"),
         ({"given": {0: np.zeros((32, 48, 3), np.uint8)}}, "given is not for task='text_to_video'"),
         ({"strength": 0.5}, "strength is not for task='text_to_video'"),
+        ({"region": np.ones((32, 48), bool)}, "task='text_to_video' takes no region"),
     ],
 )
 def test_bad_arguments_are_named_with_what_would_do(sora, change, message):

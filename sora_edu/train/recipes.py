@@ -11,12 +11,13 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
@@ -28,8 +29,9 @@ from sora_edu.data.captions import VOCABULARY
 from sora_edu.diffusion import add_noise, logit_normal_times, velocity
 from sora_edu.precision import CPU, autocast, best_device
 from sora_edu.sora import Sora, SoraConfig
+from sora_edu.tasks import TASKS, encode_given, grey_out, latent_mask, training_mask
 from sora_edu.text import INITIAL_LOG_TEMPERATURE, TextConfig, TextEncoder, contrastive_loss
-from sora_edu.train.loop import LoopConfig, Run, read_tensors, write_tensors
+from sora_edu.train.loop import LoopConfig, Run, read_tensors, step_generator, write_tensors
 from sora_edu.video_dit import VideoDiT, VideoDiTConfig
 from sora_edu.weights import load_weights, save_weights
 
@@ -37,6 +39,8 @@ TINY = SoraConfig(
     AutoencoderConfig(),
     TextConfig(VOCABULARY, width=192, depth=2, heads=4),
     VideoDiTConfig(text_width=192),
+    tasks=TASKS,
+    sizes=((17, 64, 64), (9, 64, 64), (1, 64, 64)),
     steps=30,
     guidance=3.0,
     shift=3.0,  # as in training, most steps go where a clip's content is settled
@@ -50,12 +54,19 @@ DECODER_LOOP = LoopConfig(
 TEXT_LOOP = LoopConfig(steps=400, batch=128, lr=1e-3, warmup=50, ema=0.99)
 DIT_LOOP = LoopConfig(steps=4800, batch=64, lr=1e-3, warmup=100, decay_from=0.5)
 CLIPS, CHUNK = 16384, 1024  # in the cache of latents, and in each of its files
+STILLS = 4  # pictures in the cache for each clip; they take a seventeenth of the rendering
 ENCODED_AT_ONCE = 16
+FRAMES, SIDE = 17, 64  # of a whole clip
 CORE_FIRST = 0.75  # share of a DiT batch from the core of the world alone; the rest is from all of it
 # All 5,120 latents of a clip speak for the same handful of choices, so what it shows is settled while it is
-# still nearly noise. A standard logit-normal would draw one time in twelve above 0.8; this one, two in three.
-TIME_MEAN = 1.8
+# still nearly noise: a standard logit-normal draws one time in twelve above 0.8, the second mean two in
+# three. How it looks in detail, a star or a blob, is settled later: the first mean is for that.
+TIME_MEANS = (0.0, 1.8)
 PROMPT_DROPOUT = 0.1  # share of clips that are learned without a prompt, for guidance
+GIVEN = 0.5  # share of whole clips of which some pixels are given
+GIVEN_PROMPT_DROPOUT = 0.4  # of those, the share without a prompt: what is given says a lot
+# Share of steps by latent frames: whole clips, clips of 9 frames, pictures. All batches have as many patches.
+LENGTHS = {5: 0.5, 3: 0.1, 1: 0.4}
 STATISTICS = 512  # clips whose latents give the mean and the deviation of each channel
 FULL = {"colour", "shape", "size", "motion", "relation"}
 
@@ -73,19 +84,16 @@ def draw_scenes(generator: torch.Generator, n: int) -> list[world.Scene]:
 # ---- Autoencoder -----------------------------------------------------------------------------------------
 
 
-def grey_out(
+def hide_some(
     video: Float[Tensor, "b c t h w"], generator: torch.Generator, share: float = 0.15
 ) -> Float[Tensor, "b c t h w"]:
-    """Greys, in some clips, the last frames or a corner of all frames: what conditioning will look like."""
-    video = video.clone()
-    _, _, frames, height, width = video.shape
-    for clip in video:
-        choice, start, top, left = torch.rand(4, generator=generator).tolist()
-        if choice < share / 2:
-            clip[:, int(start * frames) :] = 0
-        elif choice < share:
-            clip[:, :, int(top * height) :, int(left * width) :] = 0
-    return video
+    """Some clips masked as for a task: the encoder will be shown such clips as conditions."""
+    size = video.shape[2:]
+    masks = [
+        training_mask(*size, generator) if hidden else torch.zeros(size)
+        for hidden in torch.rand(len(video), generator=generator) < share
+    ]
+    return grey_out(video, torch.stack(masks))
 
 
 def _learn_to_reconstruct(model: CausalVideoAutoencoder, out: Path, loop: LoopConfig, title: str):
@@ -94,7 +102,7 @@ def _learn_to_reconstruct(model: CausalVideoAutoencoder, out: Path, loop: LoopCo
     run.resume()
 
     def loss_at(generator):
-        video = grey_out(world.render_batch(draw_scenes(generator, loop.batch)), generator)
+        video = hide_some(world.render_batch(draw_scenes(generator, loop.batch)), generator)
         video = video.to(run.device)
         reconstruction, means = model.reconstruct_noisy(video, generator)
         # The posterior's width is fixed, so of its KL divergence only the squared mean is left.
@@ -125,18 +133,31 @@ def train_decoder(
 
 @torch.no_grad()
 def encode_scenes(
-    model: CausalVideoAutoencoder, scenes: Iterable[world.Scene], n: int, title: str = "clips"
-) -> Float[Tensor, "n c t h w"]:
-    """Renders and encodes the first `n` scenes; many are rendered by processes of their own."""
-    latents, workers = [], 0 if n < 256 else (os.cpu_count() or 1) - 1
+    model: CausalVideoAutoencoder,
+    scenes: Iterable[world.Scene],
+    n: int,
+    title: str = "clips",
+    frames: int = FRAMES,
+    masks: Float[Tensor, "n t h w"] | None = None,
+) -> Float[Tensor, "n c t h w"] | tuple[Float[Tensor, "n c t h w"], Float[Tensor, "n c t h w"]]:
+    """Renders and encodes the first `n` scenes; many are rendered by processes of their own.
+
+    With masks, gives the latents of the clips and of the masked clips.
+    """
+    latents, given, workers = [], [], 0 if n < 256 else (os.cpu_count() or 1) - 1
     videos = DataLoader(
-        list(islice(scenes, n)), ENCODED_AT_ONCE, num_workers=workers, collate_fn=world.render_batch
-    )
+        list(islice(scenes, n)), ENCODED_AT_ONCE, num_workers=workers,
+        collate_fn=partial(world.render_batch, frames=frames),
+    )  # fmt: skip
     bar = tqdm(videos, f"encoding {title}", unit_scale=ENCODED_AT_ONCE, unit="clip", mininterval=2)
-    for video in bar:
+    for number, video in enumerate(bar):
+        video = video.to(model.device)
         with autocast(device=model.device):
-            latents.append(model.encode(video.to(model.device)).float().cpu())
-    return torch.cat(latents)
+            latents.append(model.encode(video).float().cpu())
+            if masks is not None:
+                mask = masks[number * ENCODED_AT_ONCE :][: len(video)].to(model.device)
+                given.append(encode_given(model, video, mask).float().cpu())
+    return torch.cat(latents) if masks is None else (torch.cat(latents), torch.cat(given))
 
 
 # ---- Text encoder ----------------------------------------------------------------------------------------
@@ -187,52 +208,98 @@ class TextToVideo(nn.Module):
         self.text, self.dit = TextEncoder(config.text), VideoDiT(config.dit)
 
     def loss(
-        self, latents: Float[Tensor, "b c t h w"], prompts: list[str], generator: torch.Generator
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        prompts: list[str],
+        generator: torch.Generator,
+        given: Float[Tensor, "b c t h w"] | None = None,
+        mask: Float[Tensor, "b 4 t h w"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Mean squared error of the predicted velocity, at logit-normal times."""
-        t = logit_normal_times(len(latents), TIME_MEAN, generator=generator).to(latents)
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        """Mean squared error of the predicted velocity, at logit-normal times of either mean."""
+        either = torch.randint(len(TIME_MEANS), (len(latents),), generator=generator)
+        t = logit_normal_times(len(latents), torch.tensor(TIME_MEANS)[either], generator=generator)
+        t, noise = t.to(latents), torch.randn(latents.shape, generator=generator).to(latents)
         y, y_mask = embed(self.text, prompts)
-        predicted = self.dit(add_noise(latents, noise, t), t, y, y_mask)
+        predicted = self.dit(add_noise(latents, noise, t), t, y, y_mask, given, mask)
         return (predicted.float() - velocity(latents, noise)).square().mean()
 
 
-def training_prompt(scene: world.Scene, generator: torch.Generator) -> str:
+def training_prompt(scene: world.Scene, generator: torch.Generator, dropout: float = PROMPT_DROPOUT) -> str:
     """What a clip is learned with: nothing, a full description, or whatever the grammar likes to say."""
     dropped, full, background, camera = torch.rand(4, generator=generator).tolist()
-    if dropped < PROMPT_DROPOUT:
+    if dropped < dropout:
         return ""
     extra = {"background"} if background < 0.4 else {"camera"} if camera < 0.4 else set()
     return world.caption(scene, draw_seed(generator), FULL | extra if full < 0.6 else None)
 
 
-def _fingerprint(model: CausalVideoAutoencoder, scenes: list[world.Scene]) -> str:
-    """Of what latents follow from: the weights that encode, and the scenes."""
-    digest = hashlib.sha256(repr(scenes).encode())
+@dataclass(frozen=True)
+class Examples:
+    """Latents to learn from, in half precision."""
+
+    scenes: list[world.Scene]
+    """What they show."""
+    latents: Float[Tensor, "n c t h w"]
+    """Of the whole clips."""
+    given: Float[Tensor, "n c t h w"] | None
+    """Of the same clips, masked; None for pictures, of which nothing is ever given."""
+    mask: Float[Tensor, "n 4 t h w"] | None
+    """Their masks, as the network sees them."""
+
+    @cached_property
+    def _core(self) -> Int[Tensor, " n"]:
+        return torch.tensor([index for index, scene in enumerate(self.scenes) if scene.is_core])
+
+    def draw(self, count: int, generator: torch.Generator) -> Int[Tensor, " n"]:
+        """Indices, most of them from the core of the world."""
+        anything = torch.randint(len(self.scenes), (count,), generator=generator)
+        from_core = self._core[torch.randint(len(self._core), (count,), generator=generator)]
+        return torch.where(torch.rand(count, generator=generator) < CORE_FIRST, from_core, anything)
+
+
+def _fingerprint(model: CausalVideoAutoencoder, scenes: list[world.Scene], *shown: object) -> str:
+    """Of what latents follow from: the weights that encode, the scenes, and what is shown of them."""
+    digest = hashlib.sha256(repr((scenes, *shown)).encode())
     for tensor in (*model.encoder.state_dict().values(), model.mean, model.std):
         digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
-def cached_latents(
-    model: CausalVideoAutoencoder, folder: Path, scenes: list[world.Scene]
-) -> Float[Tensor, "n c t h w"]:
-    """Latents of the scenes in half precision, in files of `CHUNK` clips; what a stop left is kept.
+def cached_examples(
+    model: CausalVideoAutoencoder, folder: Path, scenes: list[world.Scene], frames: int = FRAMES
+) -> Examples:
+    """Latents of the scenes, in files of `CHUNK` clips; what a stop left is kept.
 
-    A file of another encoder or other scenes is made anew. Raises ValueError if one is damaged.
+    Each clip has a mask of its own, the same at each visit. A file of another encoder or other scenes is made
+    anew. Raises ValueError if one is damaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    latents = []
+    parts: dict[str, list[Tensor]] = {}
     for start in range(0, len(scenes), CHUNK):
         path, wanted = folder / f"{start:05d}.pt", scenes[start : start + CHUNK]
-        fingerprint = _fingerprint(model, wanted)
+        masks = None if frames == 1 else _masks(start, len(wanted), frames)
+        fingerprint = _fingerprint(model, wanted, frames, start)
         kept = read_tensors(path, ("fingerprint", "latents")) if path.exists() else {"fingerprint": None}
         if kept["fingerprint"] != fingerprint:
-            made = encode_scenes(model, wanted, len(wanted), f"clips {start + 1} to {start + len(wanted)}")
-            kept = {"fingerprint": fingerprint, "latents": made.half()}
+            title = f"{'clips' if frames > 1 else 'pictures'} {start + 1} to {start + len(wanted)}"
+            made = encode_scenes(model, wanted, len(wanted), title, frames, masks)
+            names = ("latents",) if masks is None else ("latents", "given")
+            tensors = dict(zip(names, (made,) if masks is None else made, strict=True))
+            kept = {"fingerprint": fingerprint, **{name: x.half() for name, x in tensors.items()}}
             write_tensors(path, kept)
-        latents.append(kept["latents"])
-    return torch.cat(latents)
+        if masks is not None:
+            kept["mask"] = latent_mask(masks).half()
+        for name in kept.keys() - {"fingerprint"}:
+            parts.setdefault(name, []).append(kept[name])
+    whole = {name: torch.cat(tensors) for name, tensors in parts.items()}
+    return Examples(scenes, whole["latents"], whole.get("given"), whole.get("mask"))
+
+
+def _masks(start: int, n: int, frames: int) -> Float[Tensor, "n t h w"]:
+    """One for each of `n` clips from the one with index `start` on."""
+    return torch.stack([
+        training_mask(frames, SIDE, SIDE, step_generator(2, index)) for index in range(start, start + n)
+    ])  # fmt: skip
 
 
 def train_dit(
@@ -242,7 +309,7 @@ def train_dit(
     loop: LoopConfig = DIT_LOOP,
     clips: int = CLIPS,
 ) -> TextToVideo:
-    """Trains the video DiT, and the text encoder with it, on cached latents.
+    """Trains the video DiT, and the text encoder with it, on cached latents: every task and every length.
 
     `start` holds the parts that do not start from scratch, by name: "text", and "dit" when a training goes on
     from a checkpoint that was kept.
@@ -253,16 +320,31 @@ def train_dit(
         model.get_submodule(name).load_state_dict(part.state_dict())
     run = Run(model.to(best_device()), loop, out)
     run.resume()
-    scenes = list(islice(world.training_scenes(1), clips))
-    latents = cached_latents(autoencoder.to(run.device), out / "latents", scenes)
-    core = torch.tensor([index for index, scene in enumerate(scenes) if scene.is_core])
+    autoencoder = autoencoder.to(run.device)
+    shown = list(islice(world.training_scenes(1), clips))
+    whole = cached_examples(autoencoder, out / "latents", shown)
+    shown = list(islice(world.training_scenes(3), STILLS * clips))
+    pictures = cached_examples(autoencoder, out / "pictures", shown, frames=1)
 
     def loss_at(generator):
-        anything = torch.randint(len(latents), (loop.batch,), generator=generator)
-        from_core = core[torch.randint(len(core), (loop.batch,), generator=generator)]
-        chosen = torch.where(torch.rand(loop.batch, generator=generator) < CORE_FIRST, from_core, anything)
-        prompts = [training_prompt(scenes[i], generator) for i in chosen.tolist()]
-        return run.model.loss(latents[chosen].to(run.device).float(), prompts, generator)
+        lengths, shares = zip(*LENGTHS.items(), strict=True)
+        length = lengths[int(torch.multinomial(torch.tensor(shares), 1, generator=generator))]
+        examples = pictures if length == 1 else whole
+        chosen = examples.draw(loop.batch * max(lengths) // length, generator)
+        latents = examples.latents[chosen][:, :, :length].to(run.device).float()
+        if length < max(lengths):
+            prompts = [training_prompt(examples.scenes[i], generator) for i in chosen.tolist()]
+            return run.model.loss(latents, prompts, generator)
+        shown = torch.rand(len(chosen), generator=generator) < GIVEN
+        dropout = torch.where(shown, GIVEN_PROMPT_DROPOUT, PROMPT_DROPOUT).tolist()
+        prompts = [
+            training_prompt(examples.scenes[i], generator, share)
+            for i, share in zip(chosen.tolist(), dropout, strict=True)
+        ]
+        shown = shown[:, None, None, None, None]
+        given = torch.where(shown, examples.given[chosen].float(), 0.0).to(run.device)
+        mask = torch.where(shown, examples.mask[chosen].float(), 1.0).to(run.device)
+        return run.model.loss(latents, prompts, generator, given, mask)
 
     # At some eighty tokens the plain kernel's backward pass is faster on a CPU than the fused one's.
     with sdpa_kernel(SDPBackend.MATH) if run.device == CPU else nullcontext():

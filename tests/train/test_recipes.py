@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 from functools import partial
+from statistics import NormalDist
 
 import pytest
 import torch
@@ -15,9 +16,10 @@ from sora_edu.autoencoder import AutoencoderConfig, CausalVideoAutoencoder
 from sora_edu.data import world
 from sora_edu.data.captions import VOCABULARY
 from sora_edu.sora import Sora, SoraConfig
+from sora_edu.tasks import latent_mask, training_mask
 from sora_edu.text import TextConfig, TextEncoder
 from sora_edu.train import recipes
-from sora_edu.train.loop import LoopConfig, TrainingStopped
+from sora_edu.train.loop import LoopConfig, TrainingStopped, step_generator
 from sora_edu.video_dit import VideoDiTConfig
 from sora_edu.weights import load_weights
 
@@ -116,9 +118,10 @@ def test_every_stage_draws_as_many_scenes_as_it_should(trained):
     assert len(seen["train_autoencoder", "render_batch"]) == 4 * 2 + 17
     assert len(seen["train_decoder", "render_batch"]) == 4 * 2
     assert len(seen["train_text", "caption"]) == 4 * 2 * 4
-    assert seen["train_dit", "render_batch"] == draw(CLIPS, seed=1)
+    shown = [*draw(CLIPS, seed=1), *draw(recipes.STILLS * CLIPS, seed=3)]
+    assert seen["train_dit", "render_batch"] == shown
     described = seen["train_dit", "caption"]
-    assert 0 < len(described) <= 4 * 6 and all(scene in draw(CLIPS, seed=1) for scene in described)
+    assert described and all(scene in shown for scene in described)
 
 
 def test_so_few_scenes_would_meet_one_if_they_could(monkeypatch):
@@ -165,6 +168,20 @@ def test_the_cache_holds_the_latents_of_the_first_scenes(trained):
     assert latents.dtype == torch.float16 and latents.shape == (CLIPS, 4, 5, 8, 8)
     wanted = sora.autoencoder.encode(world.render_batch(draw(CLIPS, seed=1)))
     torch.testing.assert_close(latents.float(), wanted, rtol=2e-3, atol=2e-3)
+
+
+def test_each_clip_is_kept_masked_as_well_and_pictures_as_they_are(trained):
+    folder, sora, _ = trained
+    examples = recipes.cached_examples(sora.autoencoder, folder / "dit/latents", draw(CLIPS, seed=1))
+    masks = [training_mask(17, 64, 64, step_generator(2, index)) for index in range(CLIPS)]
+    assert torch.equal(examples.mask.float(), torch.cat([latent_mask(mask) for mask in masks]))
+    assert len({mask.sum().item() for mask in masks}) > 5
+    greyed = world.render_batch(draw(CLIPS, seed=1)) * (1 - torch.stack(masks))[:, None]
+    torch.testing.assert_close(examples.given.float(), sora.autoencoder.encode(greyed), rtol=2e-3, atol=2e-3)
+    pictures = torch.load(folder / "dit/pictures/00000.pt", weights_only=True)
+    assert pictures.keys() == {"fingerprint", "latents"}
+    wanted = sora.autoencoder.encode(world.render_batch(draw(recipes.STILLS * CLIPS, seed=3), frames=1))
+    torch.testing.assert_close(pictures["latents"].float(), wanted, rtol=2e-3, atol=2e-3)
 
 
 def forbid(monkeypatch, *names):
@@ -241,17 +258,53 @@ def test_the_number_of_steps_can_be_chosen(tmp_path):
     assert (tmp_path / "curve.csv").read_text().splitlines()[-1].startswith("1,")
 
 
-def test_three_quarters_of_a_batch_come_from_the_core_and_the_rest_from_everything(tmp_path, monkeypatch):
-    monkeypatch.setattr(recipes.TextToVideo, "loss", lambda self, *_: self.dit.final.bias.sum())
-    described = []
-    monkeypatch.setattr(recipes, "training_prompt", lambda scene, _: described.append(scene) or "")
-    autoencoder = CausalVideoAutoencoder(LITTLE.autoencoder)
-    recipes.train_dit(autoencoder, {}, tmp_path, dataclasses.replace(SHORT, steps=1, batch=400), CLIPS)
-    assert len(described) == 400
-    outside = [scene for scene in draw(CLIPS, seed=1) if not scene.is_core]
-    share, n = 0.25 * len(outside) / CLIPS, sum(not scene.is_core for scene in described)
+def test_three_quarters_of_a_batch_come_from_the_core_and_the_rest_from_everything(generator):
+    scenes = draw(CLIPS, seed=1)
+    examples = recipes.Examples(scenes, torch.zeros(CLIPS, 1, 1, 1, 1), None, None)
+    drawn = [scenes[index] for index in examples.draw(400, generator)]
+    outside = [scene for scene in scenes if not scene.is_core]
+    share, n = 0.25 * len(outside) / CLIPS, sum(not scene.is_core for scene in drawn)
     assert abs(n / 400 - share) < 4 * (share * (1 - share) / 400) ** 0.5
-    assert set(described) >= set(outside)
+    assert set(drawn) >= set(outside)
+
+
+@pytest.fixture
+def losses(tmp_path, monkeypatch):
+    """What the loss is asked for in forty steps, nothing learned."""
+    calls = []
+    monkeypatch.setattr(
+        recipes.TextToVideo, "loss", lambda self, *args: calls.append(args) or self.dit.final.bias.sum()
+    )
+    autoencoder = CausalVideoAutoencoder(LITTLE.autoencoder)
+    recipes.train_dit(autoencoder, {}, tmp_path, dataclasses.replace(SHORT, steps=40, batch=20), CLIPS)
+    return calls
+
+
+def test_batches_are_of_every_length_and_have_as_many_patches(losses):
+    shapes = [call[0].shape for call in losses]
+    assert {shape[2] for shape in shapes} == set(recipes.LENGTHS)
+    for shape in shapes:
+        assert shape[0] == 20 * 5 // shape[2]
+    whole = sum(shape[2] == 5 for shape in shapes)
+    assert abs(whole / 40 - recipes.LENGTHS[5]) < 4 * (0.25 / 40) ** 0.5
+
+
+def test_half_of_the_whole_clips_are_given_in_part(losses):
+    """To the rest, and to shorter ones, nothing is given: latents 0, mask 1. Prompts are missing more often."""
+    partly, alone = [], []
+    for latents, prompts, _, *condition in losses:
+        if latents.shape[2] < 5:
+            assert not condition
+            alone += prompts
+            continue
+        given, mask = condition
+        hidden = (mask == 1).flatten(1).all(1)
+        assert torch.equal(hidden, (given == 0).flatten(1).all(1))
+        for prompt, nothing in zip(prompts, hidden.tolist(), strict=True):
+            (alone if nothing else partly).append(prompt)
+    assert abs(len(partly) / (20 * 40 * recipes.LENGTHS[5]) - recipes.GIVEN) < 0.15
+    for prompts, share in ((partly, recipes.GIVEN_PROMPT_DROPOUT), (alone, recipes.PROMPT_DROPOUT)):
+        assert abs(prompts.count("") / len(prompts) - share) < 4 * (share * (1 - share) / len(prompts)) ** 0.5
 
 
 def test_the_loss_of_a_fresh_model_is_that_of_saying_nothing(generator):
@@ -261,6 +314,7 @@ def test_the_loss_of_a_fresh_model_is_that_of_saying_nothing(generator):
     model = recipes.TextToVideo(LITTLE)
     mine = model.loss(latents, ["", "a star falls", "", "a ring"], torch.Generator().manual_seed(3))
     again = torch.Generator().manual_seed(3)
+    torch.randint(2, (4,), generator=again)
     torch.randn(4, generator=again)
     wanted = (torch.randn(latents.shape, generator=again) - latents).square().mean()
     torch.testing.assert_close(mine, wanted)
@@ -271,9 +325,36 @@ def test_the_loss_of_a_perfect_model_is_zero(generator, monkeypatch):
     latents = torch.randn(4, 4, 5, 8, 8, generator=generator)
     model = recipes.TextToVideo(LITTLE)
     monkeypatch.setattr(
-        model.dit, "forward", lambda x, t, y, y_mask: (x - latents) / t[:, None, None, None, None]
+        model.dit, "forward", lambda x, t, y, *_: (x - latents) / t[:, None, None, None, None]
     )
     assert model.loss(latents, [""] * 4, torch.Generator().manual_seed(3)).item() < 1e-8
+
+
+def test_times_are_drawn_around_both_means(monkeypatch):
+    model, times = recipes.TextToVideo(LITTLE), []
+    monkeypatch.setattr(
+        model.dit, "forward", lambda x, t, *_: times.append(t) or torch.zeros_like(x, requires_grad=True)
+    )
+    model.loss(torch.zeros(2000, 4, 1, 2, 2), [""] * 2000, torch.Generator().manual_seed(0))
+    logits = times[0].logit()
+    mixture = NormalDist(recipes.TIME_MEANS[0]), NormalDist(recipes.TIME_MEANS[1])
+    for level in (-1.0, 0.0, 1.0, 2.0, 3.0):
+        share = sum(part.cdf(level) for part in mixture) / 2
+        assert abs((logits < level).float().mean() - share) < 4 * (share * (1 - share) / 2000) ** 0.5
+
+
+def test_what_is_given_reaches_the_loss(generator):
+    model = recipes.TextToVideo(LITTLE)
+    nn.init.normal_(model.dit.final.weight)
+    latents, given = torch.randn(2, 2, 4, 5, 8, 8, generator=generator)
+    nothing, mask = torch.zeros_like(given), torch.ones(2, 4, 5, 8, 8)
+
+    def loss(*condition):
+        return model.loss(latents, ["", ""], torch.Generator().manual_seed(3), *condition).item()
+
+    assert loss() == loss(nothing, mask)
+    assert loss(given, mask) != loss()
+    assert loss(nothing, 1 - mask) != loss()
 
 
 def test_prompts_reach_the_loss(generator):
@@ -329,26 +410,15 @@ def assert_agrees(told: world.Scene, scene: world.Scene):
     )
 
 
-def test_greying_hides_the_end_or_a_corner_of_some_clips(generator):
-    """White clips, so that what is hidden shows: always grey, always the last frames or the lower right."""
-    video = torch.ones(800, 3, 5, 8, 8)
-    greyed = recipes.grey_out(video, generator, share=0.4)
-    assert video.min() == 1 and set(greyed.unique().tolist()) == {0, 1}
-    hidden = greyed[:, 0] == 0
-    assert torch.equal(hidden, (greyed == 0).all(1))
-    late = corner = 0
-    for clip in hidden[hidden.flatten(1).any(1)]:
-        frames, rows, columns = clip.flatten(1).any(1), clip.any(0).any(1), clip.any(0).any(0)
-        box = frames[:, None, None] & rows[:, None] & columns
-        assert torch.equal(clip, box)
-        for side in (frames, rows, columns):  # once it begins, it goes on to the end
-            assert torch.equal(side, side.cummax(0).values)
-        if clip.any(0).all() and not frames.all():
-            late += 1
-        elif frames.all() and not clip.all():
-            corner += 1
-    assert 0.1 < late / 800 < 0.22 and 0.14 < corner / 800 < 0.25
-    assert torch.equal(greyed, recipes.grey_out(video, generator.manual_seed(0), share=0.4))
+def test_some_clips_are_masked_as_for_a_task(generator):
+    """White clips, so that what is hidden shows: always grey, in all channels alike."""
+    video = torch.ones(400, 3, 5, 16, 16)
+    hidden = recipes.hide_some(video, generator, share=0.4)
+    assert video.min() == 1 and set(hidden.unique().tolist()) == {0, 1}
+    assert torch.equal((hidden == 0).any(1), (hidden == 0).all(1))
+    share = (hidden == 0).flatten(1).any(1).float().mean()
+    assert abs(share - 0.4) < 4 * (0.24 / 400) ** 0.5
+    assert torch.equal(hidden, recipes.hide_some(video, generator.manual_seed(0), share=0.4))
 
 
 def test_scenes_and_seeds_come_from_the_generator(generator):
@@ -404,14 +474,14 @@ def test_batch_and_cache_can_be_chosen(tmp_path, monkeypatch):
         recipes.TextToVideo, "loss", lambda self, z, *_: shapes.append(z.shape) or self.dit.final.bias.sum()
     )
     recipes.run("tiny", out=tmp_path, steps=2, batch=3, clips=7)
-    assert [shape[0] for shape in shapes] == [3, 3]
+    assert [shape[0] * shape[2] // 5 for shape in shapes] == [3, 3]
     assert len(torch.load(tmp_path / "dit/latents/00000.pt", weights_only=True)["latents"]) == 7
 
 
 def test_a_damaged_cache_of_latents_is_explained(tmp_path):
     (tmp_path / "00000.pt").write_bytes(b"no tensors")
     with pytest.raises(ValueError, match=r"00000\.pt is damaged .* delete it"):
-        recipes.cached_latents(CausalVideoAutoencoder(LITTLE.autoencoder), tmp_path, draw(2))
+        recipes.cached_examples(CausalVideoAutoencoder(LITTLE.autoencoder), tmp_path, draw(2))
 
 
 @pytest.fixture
@@ -430,25 +500,27 @@ def encoded(monkeypatch) -> list[world.Scene]:
 
 def test_latents_that_a_stop_left_are_not_made_again(tmp_path, encoded):
     model, scenes = CausalVideoAutoencoder(LITTLE.autoencoder), draw(5)
-    first = recipes.cached_latents(model, tmp_path, scenes)
+    first = recipes.cached_examples(model, tmp_path, scenes)
     assert encoded == scenes and len(list(tmp_path.iterdir())) == 3
     (tmp_path / "00002.pt").unlink()
     encoded.clear()
-    assert torch.equal(recipes.cached_latents(model, tmp_path, scenes), first)
+    again = recipes.cached_examples(model, tmp_path, scenes)
+    for name in ("latents", "given", "mask"):
+        assert torch.equal(getattr(again, name), getattr(first, name))
     assert encoded == scenes[2:4]
 
 
 def test_latents_of_another_encoder_or_other_scenes_are_not_used(tmp_path, encoded):
     model, scenes = CausalVideoAutoencoder(LITTLE.autoencoder), draw(4)
-    recipes.cached_latents(model, tmp_path, scenes)
+    recipes.cached_examples(model, tmp_path, scenes)
     encoded.clear()
     model.decoder.stem.bias.data += 1  # does not matter
     others = [*scenes[:2], *draw(2, seed=5)]
-    recipes.cached_latents(model, tmp_path, others)
+    recipes.cached_examples(model, tmp_path, others)
     assert encoded == others[2:]
     encoded.clear()
     model.mean += 0.5
-    moved = recipes.cached_latents(model, tmp_path, others)
+    moved = recipes.cached_examples(model, tmp_path, others).latents
     assert encoded == others
     wanted = model.encode(world.render_batch(others))
     torch.testing.assert_close(moved.float(), wanted, rtol=2e-3, atol=2e-3)
