@@ -39,6 +39,7 @@ def generate(options: argparse.Namespace) -> None:
 
     check_target(check_suffix(options.out))  # before any work is done
     check_scale(options.scale)
+    given, region = _given(options)
     sora = _load(options.checkpoint)
     with _Bar("generating", "step") as bar:
         clips = sora.generate(
@@ -51,11 +52,33 @@ def generate(options: argparse.Namespace) -> None:
             guidance=options.guidance,
             seed=options.seed,
             num=options.num,
+            given=given,
+            region=region,
+            strength=options.strength,
             progress=lambda done, total: bar.to(done, total),
         )
     for clip in clips if options.num > 1 else [clips]:
         numbered = options.out.with_stem(f"{options.out.stem}_{clip.seed}")
         print(f"{clip.save(numbered if options.num > 1 else options.out, scale=options.scale)}: {clip!r}")
+
+
+def _given(options: argparse.Namespace):
+    """Pictures by frame index, and the region to be generated, as `generate` wants them."""
+    import numpy as np
+
+    from sora_edu.clips import read_frames
+    from sora_edu.tasks import frame_indices
+
+    films = [read_frames(path, options.height, options.width) for path in options.given or []]
+    region = None
+    if options.region is not None:
+        top, left, bottom, right = options.region
+        region = np.zeros((options.height, options.width), bool)
+        region[top:bottom, left:right] = True
+    if not films:
+        return None, region
+    indices = frame_indices(options.task, [len(film) for film in films], options.frames)
+    return dict(zip(indices, (picture for film in films for picture in film), strict=False)), region
 
 
 def _load(checkpoint: str):
@@ -76,7 +99,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
     splits = options.splits or evaluation.world.SPLITS
     sora = _load(options.checkpoint)
-    with _Bar("evaluating", "clip", evaluation.work(options.n, splits)) as bar:
+    with _Bar("evaluating", "clip", evaluation.work(sora, options.n, splits)) as bar:
         report = evaluation.evaluate(
             sora,
             options.n,
@@ -221,6 +244,19 @@ def _add_generate(commands) -> None:
     parser.add_argument(
         "--task", default="text_to_video", metavar="TASK",
         help="what to do; an unknown name lists the tasks (default: text_to_video)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--given", nargs="+", metavar="FILE",
+        help="a picture or clip to start from, as --task needs it: the first frame to animate, the frames to "
+        "extend, two clips to connect, a whole clip to inpaint or edit",
+    )  # fmt: skip
+    parser.add_argument(
+        "--region", nargs=4, type=int, metavar=("TOP", "LEFT", "BOTTOM", "RIGHT"),
+        help="for inpaint: the box to generate, in pixels",
+    )  # fmt: skip
+    parser.add_argument(
+        "--strength", type=float, metavar="T",
+        help="for edit: the time at which sampling starts, from near 0, all stays, to 1, all is new",
     )  # fmt: skip
     for name, value, text in (
         ("frames", 17, "length: 1, 5, 9, ..., always 1 + 4k; 8 frames are a second"),

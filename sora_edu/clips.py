@@ -71,6 +71,53 @@ class Clip:
         return write_whole(path, encoder(frames, self.fps, note))
 
 
+def read_frames(path: Path | str, height: int, width: int) -> UInt8[np.ndarray, "t h w 3"]:
+    """The frames of a picture or a clip, at 8 a second, each square of pixels averaged down to one.
+
+    Reads what `Clip.save` writes, and other pictures and films whose sides are whole multiples of the size.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read as pictures, or its size does not fit; the message says what would.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    film = path.suffix.lower() in (".mp4", ".mov", ".webm")
+    try:
+        frames = np.stack(_read_film(path) if film else _read_pictures(path))
+    except Exception as error:  # a damaged file can fail in any way
+        raise ValueError(f"{path} cannot be read as pictures ({type(error).__name__})") from error
+    _, tall, wide, _ = frames.shape
+    if tall % height or wide % width or tall // height != wide // width:
+        raise ValueError(
+            f"{path} is {tall}x{wide}; for {height}x{width} it must be that, or a whole multiple of it"
+        )
+    side = tall // height
+    squares = frames.reshape(len(frames), height, side, width, side, 3)
+    return squares.mean((2, 4)).round().astype(np.uint8)
+
+
+def _read_film(path: Path) -> list[np.ndarray]:
+    import av
+
+    with av.open(str(path)) as film:
+        return [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+
+
+def _read_pictures(path: Path) -> list[np.ndarray]:
+    """Frames that stand still are stored once and stay for longer: they come back as often as they were."""
+    from PIL import Image, ImageSequence
+
+    frames, begin = [], 0.0
+    with Image.open(path) as image:
+        for frame in ImageSequence.Iterator(image):
+            end = begin + frame.info.get("duration", 1000 / FPS)
+            frames += [np.asarray(frame.convert("RGB"))] * max(1, round(end * FPS / 1000) - len(frames))
+            begin = end
+    return frames
+
+
 def check_suffix(path: Path | str) -> Path:
     """The path as a `Path`, if its suffix is one that clips can be written as; else a `ValueError`."""
     path = Path(path)

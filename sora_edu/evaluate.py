@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 
@@ -25,7 +25,8 @@ from sora_edu.data.judge import Reading, Track, judge
 from sora_edu.data.world import Prompted, Scene
 from sora_edu.files import write_whole
 from sora_edu.precision import working_dtype
-from sora_edu.sora import Sora, to_float, to_uint8
+from sora_edu.sora import EDIT_STRENGTH, Sora, to_float, to_uint8
+from sora_edu.tasks import FROM_TEXT, TASKS, put_back, task_mask
 
 Number = float | complex
 Video = Float[Tensor, "c t h w"]
@@ -191,6 +192,139 @@ def _differ(a: Start, b: Start) -> bool:
     return any(abs(a[name] - b[name]) > APART for name in a.keys() & b.keys())
 
 
+# ---- Tasks -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a task that starts from pixels is put to the test, on clips of the world."""
+
+    given: Callable[[int], Sequence[int]]
+    """Which of so many frames are given."""
+    prompted: bool
+    """Whether the model is told what the clip shows, or must see it."""
+
+
+TRIALS = {
+    "animate": Trial(lambda frames: [0], True),
+    "extend": Trial(lambda frames: range(frames // 2 + 1), False),
+    "extend_backwards": Trial(lambda frames: range(frames // 2, frames), False),
+    "connect": Trial(lambda n: [*range(n // 4 + 1), *range(n - 1 - n // 4, n)], False),
+    "loop": Trial(lambda frames: range(frames // 2 + 1), False),
+    "inpaint": Trial(range, True),
+}
+JOINT = 1.0  # pixels by which a continued motion may miss its place next to a seam
+
+
+def seam(video: Video, mask: Float[Tensor, "t h w"]) -> float:
+    """Mean change from given pixels to made neighbours, in time or in the picture; 0 where there are none."""
+    changes = [
+        video.diff(dim=axis + 1).abs()[:, mask.diff(dim=axis) != 0].flatten() for axis in range(mask.ndim)
+    ]
+    changes = torch.cat(changes)
+    return changes.mean().item() if len(changes) else 0.0
+
+
+def beside_seams(mask: Float[Tensor, "t h w"]) -> list[int]:
+    """Made frames next to given ones."""
+    made = mask.flatten(1).any(1).tolist()
+    return [i for i, new in enumerate(made) if new and not all(made[max(0, i - 1) : i + 2])]
+
+
+def joint_error(reading: Reading, real: Reading, frames: Sequence[int], height: int) -> float | None:
+    """Largest distance, in pixels, by which a thing misses its real place in these frames; None if unread."""
+    if reading.malformed or real.malformed or len(reading.things) != 1 or len(real.things) != 1:
+        return None
+    made, true = reading.things[0], real.things[0]
+    return max(math.hypot(made.x[i] - true.x[i], made.y[i] - true.y[i]) * height for i in frames)
+
+
+def recoloured(entry: Prompted, seed: int) -> Prompted:
+    """The same scene in another colour, for editing; no held-out pair that was not one before."""
+    thing = entry.scene.things[0]
+    free = [
+        colour
+        for colour in world.COLOURS
+        if colour != thing.colour and (thing.shape, colour) not in world.HELD_OUT_COLOURS
+    ]
+    scene = replace(entry.scene, things=(replace(thing, colour=free[seed % len(free)]),))
+    prompt = world.caption(scene, seed, {"colour", "shape", "size", "motion"})
+    return Prompted(prompt, world.parse(prompt), scene)
+
+
+@torch.no_grad()
+def _tasks(sampling: "_Sampling", entries: list[Prompted], seed: int) -> dict:
+    """Every task that the checkpoint knows and that starts from pixels, on clips of one thing."""
+    names = [task for task in TASKS if task in sampling.sora.config.tasks and task not in FROM_TEXT]
+    return {
+        task: _edit(sampling, entries, seed) if task == "edit" else _task(sampling, task, entries, seed)
+        for task in names
+    }
+
+
+def _task(sampling: "_Sampling", task: str, entries: list[Prompted], seed: int) -> dict:
+    """One task of `TRIALS`: is what was asked there, are given pixels known, does no seam show?
+
+    `given_psnr` is of the model's own output, before given pixels are put back, and `given_psnr_autoencoder`
+    of what the autoencoder makes of the whole clip, in the same places. `seam_ratio` is the change from given
+    to made pixels against that of the real clips. `joint_error` is in pixels; `continued` asks for all
+    attributes and at most `JOINT` of it.
+    """
+    frames, height, width = sampling.size
+    trial, region = TRIALS[task], np.zeros((height, width), bool)
+    region[height // 4 : -height // 4, width // 4 : -width // 4] = True
+    given = list(trial.given(frames))
+    mask = task_mask(task, *sampling.size, given, region if task == "inpaint" else None)
+    seeds = iter(_noise_seeds(len(entries), seed, len(world.SPLITS) + 1 + TASKS.index(task)))
+    own, known, right, errors, made_seams, real_seams = [], [], [], [], [], []
+    for chunk in _chunks(entries, sampling.batch):
+        # In 8 bits, as what is made: else the rounding alone would show at a seam.
+        clean = to_float(to_uint8(world.render_batch([entry.scene for entry in chunk], *sampling.size)))
+        if task == "loop":  # its last frame is its first once more
+            clean[:, :, -1] = clean[:, :, 0]
+        prompts = [entry.prompt if trial.prompted else "" for entry in chunk]
+        made = sampling.sample(prompts, [next(seeds) for _ in chunk], given=clean, mask=mask)
+        autoencoder = sampling.sora.autoencoder
+        back = autoencoder.decode(autoencoder.encode(clean.to(autoencoder.device))).clamp(-1, 1).cpu()
+        for entry, real, mine, theirs in zip(chunk, clean, made, back, strict=True):
+            own.append(psnr(mine, real, mask == 0))
+            known.append(psnr(theirs, real, mask == 0))
+            final = put_back(mine[None], real[None], mask)[0]
+            made_seams.append(seam(final, mask))
+            real_seams.append(seam(real, mask))
+            if task == "loop":
+                continue
+            reading = judge(final)
+            right.append(reading.matches(entry.asked))
+            errors.append(joint_error(reading, judge(real), beside_seams(mask) or [0], height))
+    figures = {
+        "given_psnr": average(own),
+        "given_psnr_autoencoder": average(known),
+        "seam_ratio": _figure(sum(made_seams) / sum(real_seams), len(made_seams), None),
+    }
+    if right:
+        figures["adherence"] = proportion(right)
+    if beside_seams(mask) and right:
+        read = [error for error in errors if error is not None]
+        figures |= {"joint_error": average(read)} if read else {}
+        near = [error is not None and error <= JOINT for error in errors]
+        figures["continued"] = proportion(a and b for a, b in zip(right, near, strict=True))
+    return figures
+
+
+def _edit(sampling: "_Sampling", entries: list[Prompted], seed: int) -> dict:
+    """SDEdit: each clip in another colour, all else as it was."""
+    seeds = iter(_noise_seeds(len(entries), seed, len(world.SPLITS) + 1 + TASKS.index("edit")))
+    right = []
+    for chunk in _chunks(entries, sampling.batch):
+        clean = world.render_batch([entry.scene for entry in chunk], *sampling.size)
+        noise = [next(seeds) for _ in chunk]
+        wanted = [recoloured(entry, number) for entry, number in zip(chunk, noise, strict=True)]
+        made = sampling.sample([w.prompt for w in wanted], noise, given=clean, strength=EDIT_STRENGTH)
+        right += [judge(clip).matches(w.asked) for clip, w in zip(made, wanted, strict=True)]
+    return {"adherence": proportion(right)}
+
+
 # ---- The evaluation ----------------------------------------------------------------------------------------
 
 
@@ -205,16 +339,20 @@ class _Sampling:
     batch: int
     advance: Advance
 
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int], **condition) -> Float[Tensor, "b c t h w"]:
+        """Generated clips in the 8 bits of a file."""
+        size = dict(zip(("frames", "height", "width"), self.size, strict=True))
+        video = self.sora.sample(
+            prompts, seeds, **size, steps=self.steps, guidance=self.guidance, **condition
+        )
+        self.advance("generated clips", len(prompts))
+        return to_float(to_uint8(video))
+
     def readings(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Reading]:
-        """The judge's reading of one generated clip for each prompt and seed, in the 8 bits of a file."""
+        """The judge's reading of one generated clip for each prompt and seed."""
         found = []
         for chunk in _chunks(list(zip(prompts, seeds, strict=True)), self.batch):
-            video = self.sora.sample(
-                *zip(*chunk, strict=True), **dict(zip(("frames", "height", "width"), self.size, strict=True)),
-                steps=self.steps, guidance=self.guidance,
-            )  # fmt: skip
-            found += [judge(clip) for clip in to_float(to_uint8(video))]
-            self.advance("generated clips", len(chunk))
+            found += map(judge, self.sample(*zip(*chunk, strict=True)))
         return found
 
 
@@ -244,8 +382,8 @@ def evaluate(
     Returns:
         Nested figures, each `{"value", "n", "ci95"}`: `judge.clean` and `.autoencoder` (all attributes of
         core scenes), `autoencoder.psnr` and `.psnr_object` (held-out core), `adherence.<split>` and, under
-        `judge.by_split`, the judge's own share for the same prompts; `diversity.ratio`; `seconds_per_clip`;
-        and the settings. What was not measured is absent.
+        `judge.by_split`, the judge's own share for the same prompts; `tasks.<name>`, for each that starts
+        from pixels; `diversity.ratio`; `seconds_per_clip`; and the settings. What was not measured is absent.
 
     Raises:
         ValueError: an unknown split, or an impossible number.
@@ -262,6 +400,7 @@ def evaluate(
     report = {
         **_judge_and_autoencoder(sampling, entries),
         "adherence": _adherence(sampling, entries, seed),
+        "tasks": _tasks(sampling, world.evaluation_set("seen", n, seed), seed),
         "diversity": _diversity(sampling, n, seed),
         "seconds_per_clip": _seconds_per_clip(sampling),
         "n": n, "seed": seed, "sampler": "euler", "steps": sampling.steps, "guidance": sampling.guidance,
@@ -272,9 +411,10 @@ def evaluate(
     return {name: value for name, value in report.items() if value not in ({}, None)}
 
 
-def work(n: int, splits: Sequence[str] = world.SPLITS) -> int:
+def work(sora: Sora, n: int, splits: Sequence[str] = world.SPLITS) -> int:
     """How many clips an evaluation renders or generates, for a progress bar."""
-    return 2 * n * len(splits) + 2 * SEEDS_PER_PROMPT * _diversity_prompt_count(n)
+    from_pixels = sum(task not in FROM_TEXT for task in sora.config.tasks)
+    return n * (2 * len(splits) + from_pixels) + 2 * SEEDS_PER_PROMPT * _diversity_prompt_count(n)
 
 
 def _check(n, seed, splits, batch) -> None:
@@ -405,8 +545,30 @@ def table(report: dict) -> str:
     for split, attributes in report["adherence"]["by_attribute"].items():
         told = (f"{name.replace('_', ' ')} {_percent(figure)}" for name, figure in attributes.items())
         lines.append(f"  {split:12} {', '.join(told)}")
+    lines += _task_lines(report.get("tasks", {}))
     lines += ["", *_summary(report)]
     return "\n".join(lines)
+
+
+def _task_lines(tasks: dict[str, dict]) -> list[str]:
+    """One line a task: what it got right, and how well it knows what it was given."""
+    if not tasks:
+        return []
+    lines = ["", "Tasks that start from pixels; own output at given pixels, before they are put back"]
+    for task, found in tasks.items():
+        told = []
+        for name in ("adherence", "continued"):
+            told += [f"{name} {_percent(found[name], True)}"] if name in found else []
+        if "given_psnr" in found:
+            told.append(
+                f"given {found['given_psnr']['value']:.1f} dB (autoencoder "
+                f"{found['given_psnr_autoencoder']['value']:.1f})"
+            )
+            told.append(f"seam {found['seam_ratio']['value']:.2f} x a real one")
+        if "joint_error" in found:
+            told.append(f"joint {found['joint_error']['value']:.1f} px")
+        lines.append(f"  {task:16} {', '.join(told)}")
+    return lines
 
 
 def _summary(report: dict) -> list[str]:

@@ -204,6 +204,28 @@ def place_given(
     return clip
 
 
+def frame_indices(task: str, counts: list[int], frames: int) -> list[int]:
+    """Where the frames of given films go in a clip: at its start or its end, or one film at each.
+
+    Args:
+        task: one of `TASKS`.
+        counts: frames of each film: two films for `connect`, else one. `animate` takes a film's first frame.
+        frames: frames of the clip.
+
+    Raises:
+        ValueError: another number of films, or more frames than the clip has.
+    """
+    wanted = {"connect": 2}.get(task, 0 if task in FROM_TEXT else 1)
+    if len(counts) != wanted:
+        raise ValueError(f"task={task!r} starts from {wanted} films or pictures, not {len(counts)}")
+    counts = [1] if task == "animate" else counts
+    if sum(counts) > frames:
+        raise ValueError(f"what is given has {sum(counts)} frames; the clip has {frames} in all")
+    start = counts[0] if counts and task != "extend_backwards" else 0
+    end = sum(counts) - start
+    return [*range(start), *range(frames - end, frames)]
+
+
 # ---- Training ----------------------------------------------------------------------------------------------
 
 

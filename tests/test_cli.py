@@ -1,5 +1,6 @@
 """The command line as a user meets it: files, messages and exit codes, and never a traceback."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -8,13 +9,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_sora import CONFIG, random_sora
 
 from sora_edu import evaluate as evaluation
 from sora_edu import scale
 from sora_edu.__main__ import main
+from sora_edu.clips import Clip, read_frames
 from sora_edu.sora import Sora, SoraConfig
+from sora_edu.tasks import TASKS
 from sora_edu.train import recipes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,6 +59,55 @@ def test_generate_writes_a_clip(capsys, here, checkpoint, name):
     assert code == 0
     assert (here / name).stat().st_size > 100
     assert out.startswith(f"{name}: Clip('{PROMPT}', seed=0, 5 frames of 32x48")
+
+
+@pytest.fixture(scope="module")
+def able(tmp_path_factory) -> str:
+    """A small untrained model that may do every task."""
+    model = random_sora(dataclasses.replace(CONFIG, tasks=TASKS))
+    return str(model.save_pretrained(tmp_path_factory.mktemp("models") / "able"))
+
+
+def test_generate_goes_on_with_a_clip(capsys, here, able):
+    """A clip of three frames, extended, comes back with these three at its start."""
+    start = np.random.default_rng(0).integers(256, size=(3, 32, 48, 3)).astype(np.uint8)
+    Clip(start, "start").save(here / "start.png")
+    options = ["--task", "extend", "--given", "start.png", "--out", "whole.png", "--checkpoint", able, *SIZE]
+    code, _, _ = outcome(capsys, "generate", "", *options)
+    assert code == 0
+    whole = read_frames(here / "whole.png", 32, 48)
+    np.testing.assert_array_equal(whole[:3], start)
+    assert len(whole) == 5
+
+
+def test_generate_fills_a_box(capsys, here, able):
+    film = np.random.default_rng(0).integers(256, size=(5, 32, 48, 3)).astype(np.uint8)
+    Clip(film, "film").save(here / "film.png")
+    options = ["--task", "inpaint", "--given", "film.png", "--region", 8, 8, 24, 40, "--out", "new.png"]
+    assert outcome(capsys, "generate", PROMPT, *options, "--checkpoint", able, *SIZE)[0] == 0
+    changed = (read_frames(here / "new.png", 32, 48) != film).any((0, 3))
+    rows, columns = np.nonzero(changed)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (8, 23, 8, 39)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--task", "extend"], "task='extend' was given no frames; it needs the first frames"),
+        (["--task", "extend", "--given", "none.mp4"], "there is no file none.mp4"),
+        (["--task", "connect", "--given", "film.png"], "starts from 2 films or pictures, not 1"),
+        (["--given", "film.png"], "task='text_to_video' starts from 0 films or pictures, not 1"),
+        (["--task", "inpaint", "--given", "film.png"], "needs a region"),
+        (["--task", "edit", "--given", "film.png", "--strength", "2"], "strength=2.0 must be a number"),
+        (["--strength", "0.5"], "strength is not for task='text_to_video'"),
+    ],
+)
+def test_what_a_task_cannot_start_from_is_explained(capsys, here, able, options, message):
+    Clip(np.zeros((5, 32, 48, 3), np.uint8), "film").save(here / "film.png")
+    code, _, error = outcome(capsys, "generate", PROMPT, *options, "--checkpoint", able, *SIZE)
+    assert code == 2
+    assert message in error
+    assert not (here / "clip.mp4").exists()
 
 
 def test_cost_prints_the_plan_of_a_model(capsys):

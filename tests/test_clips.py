@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from sora_edu.clips import Clip, animated_png, enlarge
+from sora_edu.clips import Clip, animated_png, enlarge, read_frames
 from sora_edu.files import WriteError
 
 av = pytest.importorskip("av")
@@ -39,6 +39,33 @@ def test_mp4_is_h264_of_the_right_length_and_nearly_the_same_colours(clip, tmp_p
     assert [float(frame.time) for frame in decoded] == [i / 8 for i in range(5)]
     pixels = np.stack([frame.to_ndarray(format="rgb24") for frame in decoded])
     assert np.abs(pixels[:, 2::4, 2::4].astype(int) - clip.frames).mean() < 3
+
+
+@pytest.mark.parametrize(("suffix", "error"), [("mp4", 12), ("png", 0), ("gif", 12)])
+@pytest.mark.parametrize("scale", [1, 4])
+def test_what_was_saved_can_be_read(tmp_path, suffix, error, scale):
+    """Also frames that stand still, which are stored once."""
+    frames = np.full((17, 16, 24, 3), 200, np.uint8)
+    frames[8:, 4:12, 8:16] = (200, 40, 40)
+    frames[12:] = 90
+    path = Clip(frames, "x").save(tmp_path / f"clip.{suffix}", scale=scale)
+    read = read_frames(path, 16, 24)
+    assert read.shape == frames.shape and read.dtype == np.uint8
+    assert np.abs(read.astype(int) - frames).mean() <= error
+
+
+def test_what_cannot_be_read_is_explained(tmp_path, clip):
+    (tmp_path / "text.mp4").write_text("no film")
+    (tmp_path / "text.png").write_text("no picture")
+    for name in ("text.mp4", "text.png"):
+        with pytest.raises(ValueError, match="cannot be read as pictures"):
+            read_frames(tmp_path / name, 16, 16)
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        read_frames(tmp_path / "none.png", 16, 16)
+    path = clip.save(tmp_path / "clip.png", scale=1)
+    height, width = clip.frames.shape[1:3]
+    with pytest.raises(ValueError, match=f"is {height}x{width}; for .* whole multiple"):
+        read_frames(path, height + 1, width)
 
 
 def test_gif_lasts_as_long_as_the_clip(tmp_path):

@@ -190,7 +190,7 @@ def test_a_perfect_model_scores_as_the_judge_does(tmp_path):
     assert "psnr" not in report["autoencoder"]  # held-out scenes were not asked for
     assert 0.5 < report["diversity"]["ratio"]["value"] < 2
     assert report["network_evaluations"] == 40
-    assert sum(done) == ev.work(16, ("seen", "two_objects"))
+    assert sum(done) == ev.work(Perfect(), 16, ("seen", "two_objects"))
     path = ev.save_report(report, tmp_path / "report.json")
     assert json.loads(path.read_text()) == report
     for line in ("seen", "two_objects", "Judge", "Autoencoder", "Diversity", "One clip takes"):
@@ -205,6 +205,105 @@ def test_a_blank_model_scores_nothing_and_what_cannot_be_measured_is_absent():
     assert report["autoencoder"]["psnr"]["value"] < 20
     assert "diversity" not in report
     assert "Diversity" not in ev.table(report)
+
+
+# ---- Tasks ----------------------------------------------------------------------------------------------
+
+
+FROM_PIXELS = ("animate", "extend", "extend_backwards", "connect", "loop", "inpaint", "edit")
+
+
+class Doing(Perfect):
+    """Does the tasks: `change(given, mask)` is what it makes of a clip that it can see whole."""
+
+    def __init__(self, change=lambda given, mask: given):
+        super().__init__()
+        self.config.tasks = ("text_to_video", *FROM_PIXELS)
+        self.change = change
+
+    def sample(self, prompts, seeds, *, given=None, mask=None, strength=None, **size):
+        if given is None or strength is not None:
+            return super().sample(prompts, seeds, **size)
+        return self.change(given, mask)
+
+
+def tasks_of(sora, n=12, names=FROM_PIXELS):
+    sora.config.tasks = names
+    sampling = ev._Sampling(sora, (17, 64, 64), 4, 1.0, 6, lambda *_: None)
+    return ev._tasks(sampling, world.evaluation_set("seen", n, 0), 0)
+
+
+def test_a_model_that_sees_what_is_hidden_does_every_task():
+    report = tasks_of(Doing())
+    assert tuple(report) == FROM_PIXELS
+    for task, found in report.items():
+        if task != "loop":  # what a clip of half its frames shows is for nobody to read
+            assert found["adherence"]["value"] >= 0.9
+        if task == "edit":
+            continue
+        assert found["given_psnr"]["value"] > 50 and found["given_psnr_autoencoder"]["value"] > 50
+        assert found["seam_ratio"]["value"] == pytest.approx(1, abs=0.01)
+    for task in ("animate", "extend", "extend_backwards", "connect"):
+        assert report[task]["joint_error"]["value"] == pytest.approx(0, abs=0.01)
+        assert report[task]["continued"]["value"] >= 0.9
+    assert "joint_error" not in report["inpaint"]
+
+
+def test_putting_given_pixels_back_hides_nothing_from_the_measures():
+    """One that forgets what it was given: the clip that is shown is right there, the figures are not."""
+    found = tasks_of(Doing(lambda given, mask: given * mask), 4, ("extend",))["extend"]
+    assert found["given_psnr"]["value"] < 25 < found["given_psnr_autoencoder"]["value"]
+
+
+def test_a_frozen_continuation_is_found_out():
+    def freeze(given, mask):
+        return torch.where(mask[:, :1, :1] > 0, given[:, :, 8:9], given)
+
+    found = tasks_of(Doing(freeze), 24, ("extend",))["extend"]
+    assert found["seam_ratio"]["value"] < 0.05
+    assert found["continued"]["value"] < 0.4
+
+
+def test_a_jump_at_the_seam_is_found_out():
+    def jump(given, mask):
+        return torch.where(mask[:, :1, :1] > 0, given.roll(4, dims=-1), given)
+
+    found = tasks_of(Doing(jump), 24, ("extend",))["extend"]
+    assert found["seam_ratio"]["value"] > 2
+    assert found["continued"]["value"] == 0
+
+
+def test_a_seam_is_where_given_meets_made():
+    mask = torch.zeros(4, 4, 4)
+    mask[2:] = 1
+    video = torch.arange(4.0)[:, None, None].expand(3, 4, 4, 4) ** 2
+    assert ev.seam(video, mask) == 3  # from frame 1 to frame 2
+    box = torch.zeros(4, 4, 4)
+    box[:, :, 2:] = 1
+    across = torch.arange(4.0).expand(3, 4, 4, 4) * 5
+    assert ev.seam(across, box) == 5
+    assert ev.seam(video, box) == 0
+    assert ev.seam(video, torch.ones(4, 4, 4)) == 0
+    assert ev.beside_seams(mask) == [2]
+    assert ev.beside_seams(box) == []
+
+
+def test_the_joint_error_is_in_pixels():
+    entry = world.evaluation_set("seen", 1, 0)[0]
+    clip = world.render(entry.scene)
+    moved = judge(clip.roll(3, dims=-1))
+    assert ev.joint_error(moved, judge(clip), [4, 5], 64) == pytest.approx(3, abs=0.2)
+    assert ev.joint_error(judge(torch.zeros_like(clip)), judge(clip), [4], 64) is None
+
+
+def test_a_new_colour_is_never_a_held_out_one():
+    for seed, entry in enumerate(world.evaluation_set("seen", 40, 1)):
+        wanted = ev.recoloured(entry, seed)
+        before, after = entry.scene.things[0], wanted.scene.things[0]
+        assert after.colour != before.colour
+        assert (after.shape, after.colour) not in world.HELD_OUT_COLOURS
+        assert (after.shape, after.motion, after.size) == (before.shape, before.motion, before.size)
+        assert wanted.asked == world.parse(wanted.prompt)
 
 
 @pytest.mark.parametrize(

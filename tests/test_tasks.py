@@ -150,6 +150,32 @@ def test_pictures_are_placed_at_their_frames():
             tasks.place_given("extend", {2: wrong}, *SIZE)
 
 
+@pytest.mark.parametrize(
+    ("task", "counts", "expected"),
+    [
+        ("text_to_video", [], []),
+        ("animate", [1], [0]),
+        ("animate", [9], [0]),
+        ("extend", [3], [0, 1, 2]),
+        ("extend_backwards", [3], [6, 7, 8]),
+        ("connect", [3, 2], [0, 1, 2, 7, 8]),
+        ("loop", [2], [0, 1]),
+        ("edit", [9], list(range(9))),
+    ],
+)
+def test_films_go_where_their_task_needs_them(task, counts, expected):
+    assert tasks.frame_indices(task, counts, 9) == expected
+    tasks.task_mask(task, *SIZE, expected)  # and the task agrees
+
+
+def test_films_that_do_not_fit_are_explained():
+    for task, counts in (("connect", [3]), ("extend", [2, 2]), ("text_to_video", [1]), ("extend", [])):
+        with pytest.raises(ValueError, match=f"task='{task}' starts from . films or pictures"):
+            tasks.frame_indices(task, counts, 9)
+    with pytest.raises(ValueError, match="has 10 frames; the clip has 9"):
+        tasks.frame_indices("extend", [10], 9)
+
+
 # ---- Training -------------------------------------------------------------------------------------------
 
 

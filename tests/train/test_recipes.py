@@ -290,7 +290,7 @@ def test_batches_are_of_every_length_and_have_as_many_patches(losses):
 
 
 def test_half_of_the_whole_clips_are_given_in_part(losses):
-    """To the rest, and to shorter ones, nothing is given: latents 0, mask 1. Prompts are missing more often."""
+    """To the rest, and to shorter ones, nothing is given: latents 0, mask 1. Fewer have prompts."""
     partly, alone = [], []
     for latents, prompts, _, *condition in losses:
         if latents.shape[2] < 5:
