@@ -6,12 +6,12 @@ The same program runs alone, on two processes of one laptop, and on the GPUs of 
     torchrun --nproc-per-node 2 -m sora_edu train full-size --config toy
     torchrun --nnodes 8 --nproc-per-node 8 ... -m sora_edu train full-size --data FOLDER
 
-`torchrun` starts the processes and tells each its rank; without it there is a group of one. Weights, averages,
-gradients and moments are cut into equal shares (FSDP2, `fully_shard`); a block's weights are put together
-just before they are used. What a step computes depends on (seed, step) alone, never on how many processes
-share it. A checkpoint is a folder to which every process writes its share while training goes on; it can be
-read by another number of processes. A run that is killed, or that `torchrun` starts anew since a process was
-lost, goes on from the last whole one. All processes must see the same folders.
+`torchrun` starts the processes and tells each its rank; without it there is a group of one. Weights,
+averages, gradients and moments are cut into equal shares (FSDP2, `fully_shard`); a block's weights are put
+together just before they are used. What a step computes depends on (seed, step) alone, never on how many
+processes share it. A checkpoint is a folder to which every process writes its share while training goes on;
+it can be read by another number of processes. A run that is killed, or that `torchrun` starts anew since a
+process was lost, goes on from the last whole one. All processes must see the same folders.
 
 Sources: Rajbhandari et al. 2020 (sharding), Zhao et al. 2023 (FSDP), PyTorch's distributed checkpoints.
 """
@@ -211,7 +211,9 @@ class ShardedRun(Run):
             ValueError: a batch that cannot be shared evenly, or Muon, which needs whole matrices.
         """
         if config.muon_lr is not None:
-            raise ValueError(f"muon_lr={config.muon_lr}: Muon needs whole matrices; use None, for AdamW alone")
+            raise ValueError(
+                f"muon_lr={config.muon_lr}: Muon needs whole matrices; use None, for AdamW alone"
+            )
         self.each = shares(config.batch, ranks.size, accumulate)
         self.ranks, self.accumulate, self.quiet = ranks, accumulate, ranks.rank > 0
         self.settings = json.loads(json.dumps(settings or {}))
@@ -280,7 +282,7 @@ class ShardedRun(Run):
         return {
             "model": dict(self.model.named_parameters()),
             "average": self.average,
-            "optimisers": [get_optimizer_state_dict(self.model, one) for one in self.optimisers],
+            "moments": get_optimizer_state_dict(self.model, self.optimisers[0])["state"],
         }
 
     def save(self) -> None:
@@ -289,10 +291,9 @@ class ShardedRun(Run):
             return
         self.wait()
         self.ranks.from_first(self._write_record)
-        with _quiet_torch():
-            self.writing = dcp.async_save(
-                self._tensors(), checkpoint_id=self.kept_at, process_group=self.ranks.writers
-            )
+        self.writing = dcp.async_save(
+            self._tensors(), checkpoint_id=self.kept_at, process_group=self.ranks.writers
+        )
         self.saved = self.step
 
     def _write_record(self) -> None:
@@ -334,8 +335,9 @@ class ShardedRun(Run):
         path, record = found
         tensors = self._tensors()
         self.ranks.together(lambda: _read_shares(tensors, path, self.ranks.writers))
-        for optimiser, state in zip(self.optimisers, tensors["optimisers"], strict=True):
-            set_optimizer_state_dict(self.model, optimiser, state)
+        groups = get_optimizer_state_dict(self.model, self.optimisers[0])["param_groups"]
+        state = {"state": tensors["moments"], "param_groups": groups}
+        set_optimizer_state_dict(self.model, self.optimisers[0], state)
         self.step, self.seconds, self.recent = record["step"], record["seconds"], record["recent"]
         self.curve = [tuple(row) for row in record["curve"]]
         self.dtype, self.saved = getattr(torch, record["dtype"]), self.step
@@ -366,7 +368,6 @@ def whole_checkpoints(folder: Path) -> list[Path]:
 def _read_shares(tensors: dict, path: Path, group: dist.ProcessGroup) -> None:
     """Fills the tensors in place with this process's shares, however many processes wrote them."""
     try:
-        with _quiet_torch():
-            dcp.load(tensors, checkpoint_id=path, process_group=group)
-    except Exception as error:  # a damaged file can fail in any way
+        dcp.load(tensors, checkpoint_id=path, process_group=group)
+    except (Exception, dcp.api.CheckpointException) as error:  # a damaged file can fail in any way
         raise ValueError(f"{path} is damaged ({error}); delete it to go on from the one before") from error

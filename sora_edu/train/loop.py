@@ -159,7 +159,7 @@ def read_tensors(path: Path, names: Sequence[str]) -> dict:
 
 
 def refuse_other(path: Path, kept: dict, wanted: dict, what: str = "a run with other settings") -> None:
-    """Raises ValueError, naming what differs, if a checkpoint was kept with other settings than are wanted."""
+    """Raises ValueError, naming what differs, if a checkpoint was kept with other settings than wanted."""
     changed = [
         f"{name}: {kept.get(name)} there, {wanted.get(name)} here"
         for name in sorted({**kept, **wanted})
@@ -250,7 +250,9 @@ class Run:
         """
         if not self.quiet:
             size = f"{self.memory() / 1e6:.0f} MB"
-            tqdm.write(f"{title}: weights, average, gradients and optimiser take {size}; a batch comes on top")
+            tqdm.write(
+                f"{title}: weights, average, gradients and optimiser take {size}; a batch comes on top"
+            )
         bar = tqdm(
             total=self.config.steps, initial=self.step, desc=title, unit="step", mininterval=2,
             disable=self.quiet,
