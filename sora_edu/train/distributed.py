@@ -225,7 +225,7 @@ class ShardedRun(Run):
     def _first_average(self) -> dict[str, DTensor]:
         return {name: weight.detach().clone() for name, weight in self.model.named_parameters()}
 
-    def memory(self) -> float:
+    def memory(self) -> int | float:
         """Bytes that the run takes on this process before its first batch."""
         return super().memory() / self.ranks.size
 

@@ -40,8 +40,8 @@ CONFIGS = {
 } | VIDEO_SIZES
 """Models by name, the smallest first: two for a laptop, and those of `sora_edu.scale`."""
 
-LAPTOP = LoopConfig(steps=200, batch=8, lr=1e-3, warmup=20, decay_from=1, ema=0.99, save_every=50)
-CLUSTER = LoopConfig(steps=100_000, batch=256, lr=1e-4, warmup=1000, decay_from=1, ema=0.9999, save_every=500)
+LAPTOP = LoopConfig(steps=200, batch=8, lr=1e-3, warmup=20, decay_from=1.0, ema=0.99, save_every=50)
+CLUSTER = LoopConfig(steps=100_000, batch=256, lr=1e-4, warmup=1000, decay_from=1.0, ema=0.9999, save_every=500)
 """How the two for a laptop are trained, and the others: as DiT was, with a warm-up."""
 
 TOY_SIZES = (Bucket(17, 64, 64), Bucket(9, 48, 80), Bucket(17, 80, 48))

@@ -235,7 +235,7 @@ class Run:
         rows = [f"{step},{seconds:.1f},{loss:.5f}" for step, seconds, loss in self.curve]
         write_whole(self.folder / CURVE, "\n".join(["step,seconds,loss", *rows, ""]).encode())
 
-    def memory(self) -> float:
+    def memory(self) -> int | float:
         """Bytes that the run takes here before its first batch."""
         return fixed_memory(self.model)
 
