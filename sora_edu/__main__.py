@@ -20,13 +20,20 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.command(options) or 0
     except KeyboardInterrupt as stop:
-        print(f"\n{str(stop) or 'Stopped.'}", file=sys.stderr)
+        if _speaks():
+            print(f"\n{str(stop) or 'Stopped.'}", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("SORA_EDU_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        if _speaks() or getattr(error, "alone", False):
+            print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def _speaks() -> bool:
+    """Whether this is the first, or only, of the processes that torchrun started: others would repeat it."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 # ---- Commands ----------------------------------------------------------------------------------------------

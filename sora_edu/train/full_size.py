@@ -11,8 +11,9 @@ steps near noise, for there are more cells to average over (Esser et al. 2024, s
 import hashlib
 import json
 import math
-from collections.abc import Callable
-from dataclasses import asdict, replace
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from sora_edu.data.buckets import Bucket, BucketBatches
 from sora_edu.data.latents import LatentFolder, source_of, write_latents
 from sora_edu.diffusion import add_noise, logit_normal_times, shift_times, velocity
 from sora_edu.files import write_whole
-from sora_edu.scale import VIDEO_SIZES, clip_tokens
+from sora_edu.precision import working_dtype
+from sora_edu.scale import VIDEO_SIZES, clip_tokens, sharded_bytes
 from sora_edu.sora import Sora
 from sora_edu.train.distributed import Ranks, ShardedRun, joined, shares
 from sora_edu.train.loop import LoopConfig, step_generator
@@ -41,7 +43,9 @@ CONFIGS = {
 """Models by name, the smallest first: two for a laptop, and those of `sora_edu.scale`."""
 
 LAPTOP = LoopConfig(steps=200, batch=8, lr=1e-3, warmup=20, decay_from=1.0, ema=0.99, save_every=50)
-CLUSTER = LoopConfig(steps=100_000, batch=256, lr=1e-4, warmup=1000, decay_from=1.0, ema=0.9999, save_every=500)
+CLUSTER = LoopConfig(
+    steps=100_000, batch=256, lr=1e-4, warmup=1000, decay_from=1.0, ema=0.9999, save_every=500
+)
 """How the two for a laptop are trained, and the others: as DiT was, with a warm-up."""
 
 TOY_SIZES = (Bucket(17, 64, 64), Bucket(9, 48, 80), Bucket(17, 80, 48))
@@ -121,6 +125,86 @@ def _encode_toy_world(folder: Path, clips: int, ranks: Ranks) -> None:
         write_latents(path, latents, text, mask, source)
 
 
+# --- whether it fits -------------------------------------------------------------------------------------
+
+
+def free_memory(device: torch.device) -> int | float:
+    """Bytes that a process of this machine can still take on a device; infinite where nobody says."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    meminfo, limit = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
+    if not meminfo.exists():
+        pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+        return pages * 4096 / sharing
+    available = 1024 * int(meminfo.read_text().split("MemAvailable:")[1].split()[0])
+    allowed = limit.read_text().strip() if limit.exists() else "max"  # of a container
+    return (available if allowed == "max" else min(available, int(allowed))) / sharing
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of training: what it takes memory for."""
+
+    config: str
+    """Name of the model."""
+    batch: int
+    """Clips of a step, of all processes together."""
+    processes: int
+    """That share the batch and the weights."""
+    accumulate: int = 1
+    """Passes in which each computes its share."""
+    checkpointing: bool = False
+    """Whether blocks run again in the backward pass."""
+
+    def needed(self, tokens: int, device: torch.device) -> float:
+        """Bytes on each device for clips of so many tokens."""
+        return sharded_bytes(
+            CONFIGS[self.config], tokens, shares(self.batch, self.processes, self.accumulate),
+            devices=self.processes, checkpointing=self.checkpointing, copied=device.type == "cpu",
+            bytes_each=working_dtype(device).itemsize,
+        )  # fmt: skip
+
+    def lighter(self) -> Iterator["Way"]:
+        """Ways that take less, the nearest first: more passes, checkpointing too, then smaller models."""
+        each = shares(self.batch, self.processes)
+        passes = [count for count in range(self.accumulate, each + 1) if each % count == 0]
+        for checkpointing in (False, True)[self.checkpointing :]:
+            for count in passes:
+                yield replace(self, accumulate=count, checkpointing=checkpointing)
+        smaller = list(CONFIGS)[: list(CONFIGS).index(self.config)]
+        for name in reversed(smaller):
+            yield replace(self, config=name, accumulate=passes[-1], checkpointing=True)
+
+    def options(self) -> str:
+        """As on the command line."""
+        parts = [f"--config {self.config}", f"--accumulate {self.accumulate}" * (self.accumulate > 1)]
+        return " ".join(part for part in (*parts, "--checkpointing" * self.checkpointing) if part)
+
+
+def check_fits(way: Way, buckets: Sequence[Bucket], device: torch.device) -> None:
+    """Refuses, before anything is built, a training for which there is no room.
+
+    Raises ValueError with the estimate and the nearest way that fits; and for clips that the model's patches
+    do not divide.
+    """
+    patch = CONFIGS[way.config].patch
+    tokens = max(clip_tokens(*bucket, patch) for bucket in set(buckets))
+    needed, free = way.needed(tokens, device), free_memory(device)
+    if needed <= free:
+        return
+    fits = (one for one in way.lighter() if one.needed(tokens, device) <= free)
+    nearest = next(fits, None)
+    would = "nothing does; use smaller or shorter clips, or more processes"
+    if nearest is not None:
+        would = f"{nearest.options()} would fit, with {nearest.needed(tokens, device) / 1e9:.1f} GB"
+    raise ValueError(
+        f"config={way.config}: each of {way.processes} processes needs about {needed / 1e9:.1f} GB for "
+        f"{shares(way.batch, way.processes, way.accumulate)} clips of {tokens} tokens at a time, and "
+        f"{free / 1e9:.1f} are free; {would}"
+    )
+
+
 # --- the recipe ------------------------------------------------------------------------------------------
 
 
@@ -157,7 +241,9 @@ def train_full_size(
         changes = {"steps": steps, "batch": batch, "save_every": save_every}
         loop = LAPTOP if config in ("toy", "tiny") else CLUSTER
         loop = replace(loop, **{name: value for name, value in changes.items() if value is not None})
-        ranks.together(lambda: shares(loop.batch, ranks.size, accumulate))
+        way = Way(config, loop.batch, ranks.size, accumulate, checkpointing)
+        found = ranks.from_first(lambda: TOY_SIZES if data is None else LatentFolder(data).buckets)
+        ranks.together(lambda: check_fits(way, found, ranks.device))
         latents = open_data(data, out, clips, ranks)
         made = replace(CONFIGS[config], channels=latents.channels, text_width=latents.text_width)
         torch.manual_seed(loop.seed)
