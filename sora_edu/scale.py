@@ -32,10 +32,13 @@ VIDEO_SIZES = {
     )
     for name, size in ((name, DIT_SIZES[f"{name}/2"]) for name in ("S", "B", "L", "XL"))
 } | {
-    "full": VideoDiTConfig(width=2048, depth=28, heads=16, text_width=T5_WIDTH, condition_width=2048),
+    "full": VideoDiTConfig(
+        width=2048, depth=28, heads=16, text_width=T5_WIDTH, condition_width=2048, positions="rope"
+    ),
 }
 """Video DiTs with the widths and depths of DiT-S to XL, and a full-size one of about two thousand million
-weights: 16-channel latents, patches of 1x2x2, joint attention, adaLN-Zero, normalised queries and keys."""
+weights: 16-channel latents, patches of 1x2x2, joint attention, adaLN-Zero, normalised queries and keys. The
+full-size one has rotary positions, the others fixed sinusoids."""
 
 
 # --- tokens and operations -------------------------------------------------------------------------------
@@ -148,12 +151,19 @@ def activation_bytes(
 
     With `checkpointing` each block keeps its input alone; in the backward pass it runs again, one block at a
     time, so that what *one* block keeps comes on top. `bytes_each` is 2 in bf16 and 4 in float32. The few
-    numbers that are kept in float32 all the same, and the condition's, are left out.
+    numbers that are kept in float32 all the same, among them the cosines and sines of rotary positions (about
+    1 % at full size), and the condition's, are left out.
 
     Raises:
-        ValueError: less than one token, or `bytes_each` not 2 or 4.
+        ValueError: less than one token, `bytes_each` not 2 or 4, cross-attention, for which there is no
+            estimate here, or factorised attention that is not fused.
     """
     _refuse_small(tokens=tokens)
+    if config.conditioning != "adaln_zero" or (config.attention != "joint" and not fused):
+        raise ValueError(
+            f"conditioning={config.conditioning!r}, attention={config.attention!r}, fused={fused}: memory is "
+            "worked out for adaln_zero alone, and for attention that is joint or fused"
+        )
     if bytes_each not in (2, 4):
         raise ValueError(f"bytes_each={bytes_each}: use 2 (bf16) or 4 (float32)")
     c = config
@@ -280,16 +290,18 @@ def plan(
         batch: clips on each device at a time.
 
     Raises:
-        ValueError: it does not fit, with the estimate and the nearest plan that does; or bad sizes.
+        ValueError: it does not fit, with the estimate and the nearest plan that does; bad sizes; or a model
+            whose memory `activation_bytes` does not know.
     """
     _refuse_small(batch=batch)
-    tokens = clip_tokens(frames, height, width, config.patch)
+    grid = clip_grid(frames, height, width, config.patch)
+    tokens = math.prod(grid)
     parameters = video_dit_parameters(config)
     states = state_bytes(parameters, devices, stage)
     made = Plan(
         tokens,
         parameters,
-        video_dit_macs(config, tokens),
+        video_dit_macs(config, tokens, frames=grid[0]),
         states,
         batch * activation_bytes(config, tokens, checkpointing=checkpointing),
     )

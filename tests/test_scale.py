@@ -64,6 +64,11 @@ def test_video_sizes_have_the_widths_of_the_picture_models_and_full_size_is_a_fe
     assert 1e9 < video_dit_parameters(VIDEO_SIZES["full"]) < 3e9
 
 
+def test_the_full_size_model_has_rotary_positions_and_normalised_queries():
+    full = VIDEO_SIZES["full"]
+    assert (full.positions, full.qk_norm, full.attention) == ("rope", True, "joint")
+
+
 def test_no_token_has_no_cost():
     with pytest.raises(ValueError, match="tokens=0"):
         video_dit_macs(SMALL, 0)
@@ -169,9 +174,13 @@ def test_a_block_keeps_as_many_numbers_as_autograd_says(monkeypatch, fused, qk_n
     assert measured == pytest.approx(closed, rel=0.005)
 
 
+CHOSEN = ({}, {"positions": "rope"}, {"positions": "learned"}, {"attention": "factorised"})
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_whole_model_keeps_what_the_estimate_says(checkpointing):
-    config = VideoDiTConfig(width=64, depth=6, heads=4, text_width=16, condition_width=64)
+@pytest.mark.parametrize("choices", CHOSEN)
+def test_a_whole_model_keeps_what_the_estimate_says(choices, checkpointing):
+    config = VideoDiTConfig(width=64, depth=6, heads=4, text_width=16, condition_width=64, **choices)
     model, x = VideoDiT(config), torch.randn(1, 16, 5, 16, 16)
     y, deepest = torch.randn(1, 3, 16), [0]
     if checkpointing:
@@ -188,12 +197,12 @@ def _run_again(block, deepest):
     """A block's forward pass with its activations thrown away; what one keeps when it runs again is noted."""
     whole = type(block).forward
 
-    def forward(tokens, condition, mask=None):
+    def forward(tokens, condition, **beside):
         with torch.enable_grad():
             lone = tokens.detach().requires_grad_()
-            again = saved_bytes(lambda: whole(block, lone, condition), block.parameters())
+            again = saved_bytes(lambda: whole(block, lone, condition, **beside), block.parameters())
         deepest[0] = max(deepest[0], again)
-        return checkpoint(lambda x, c: whole(block, x, c), tokens, condition, use_reentrant=False)
+        return checkpoint(lambda x, c: whole(block, x, c, **beside), tokens, condition, use_reentrant=False)
 
     return forward
 
@@ -208,6 +217,14 @@ def test_attention_written_out_keeps_its_weights():
     config = replace(SMALL, qk_norm=False)
     kept = {fused: activation_bytes(config, 500, fused=fused, bytes_each=4) for fused in (True, False)}
     assert kept[False] - kept[True] == 4 * SMALL.depth * SMALL.heads * (500**2 - 500)
+
+
+@pytest.mark.parametrize(
+    ("choices", "fused"), [({"conditioning": "cross_attention"}, True), ({"attention": "factorised"}, False)]
+)
+def test_memory_that_is_not_worked_out_is_refused(choices, fused):
+    with pytest.raises(ValueError, match="memory is worked out for adaln_zero alone"):
+        activation_bytes(replace(SMALL, **choices), 50, fused=fused)
 
 
 def test_saved_bytes_counts_each_storage_once():
