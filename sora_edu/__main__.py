@@ -106,8 +106,8 @@ def train(options: argparse.Namespace) -> None:
     folder = options.resume or check_folder(options.out or Path("runs") / options.recipe)
     from sora_edu.train import recipes
 
-    names = ("steps", "batch", "clips", "start", "config", "data", "save_every", "accumulate")
-    choices = {name: getattr(options, name) for name in names}
+    names = ("steps", "batch", "clips", "start", "config", "data", "frames", "side", "encoders", "save_every")
+    choices = {name: getattr(options, name) for name in (*names, "accumulate")}
     choices |= {name: getattr(options, name) or None for name in ("checkpointing", "compiled")}
     try:
         recipes.run(options.recipe, out=folder, resume=options.resume, **choices)
@@ -267,6 +267,8 @@ def _add_train(commands) -> None:
             "clips",
             "for tiny, and full-size without --data: clips of the toy world, encoded beforehand",
         ),
+        ("frames", "for full-size: most frames of a clip of a video"),
+        ("side", "for full-size: side in pixels of the largest square frame; others have no more pixels"),
         ("save-every", "for full-size: steps between checkpoints"),
         (
             "accumulate",
@@ -280,6 +282,11 @@ def _add_train(commands) -> None:
     parser.add_argument(
         "--data", type=Path, metavar="DIR",
         help="for full-size: a folder of videos or of latents (default: clips of the toy world)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--encoders", metavar="NAME",
+        help="for full-size: what encodes videos: tiny, which knows the toy world's words alone, or "
+        "released, which is downloaded (default: tiny)",
     )  # fmt: skip
     parser.add_argument(
         "--checkpointing", action="store_true",

@@ -14,27 +14,24 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sora_edu.assets import data_path
-from sora_edu.data import world
 from sora_edu.data.buckets import Bucket, BucketBatches
-from sora_edu.data.latents import LatentFolder, source_of, write_latents
+from sora_edu.data.latents import LatentFolder
 from sora_edu.diffusion import add_noise, logit_normal_times, shift_times, velocity
 from sora_edu.files import write_whole
 from sora_edu.precision import working_dtype
 from sora_edu.scale import VIDEO_SIZES, clip_tokens, sharded_bytes
-from sora_edu.sora import Sora
 from sora_edu.train.distributed import Ranks, ShardedRun, joined, shares
+from sora_edu.train.encoding import ENCODERS, as_latents, open_clips
 from sora_edu.train.loop import LoopConfig, step_generator
-from sora_edu.train.recipes import PROMPT_DROPOUT, embed, encode_scenes, training_prompt
+from sora_edu.train.recipes import PROMPT_DROPOUT
 from sora_edu.video_dit import VideoDiT, VideoDiTConfig
-from sora_edu.weights import load_weights, save_tensors, sha256
+from sora_edu.weights import load_weights, save_tensors
 
 CONFIGS = {
     "toy": VideoDiTConfig(width=64, depth=2, heads=4, condition_width=64),
@@ -48,9 +45,11 @@ CLUSTER = LoopConfig(
 )
 """How the two for a laptop are trained, and the others: as DiT was, with a warm-up."""
 
-TOY_SIZES = (Bucket(17, 64, 64), Bucket(9, 48, 80), Bucket(17, 80, 48))
+LAPTOP_CLIPS, CLUSTER_CLIPS = (17, 64), (49, 480)
+"""Limits of their clips of videos: frames, and the side in pixels of the largest square frame."""
+
 TOY_CLIPS = 96
-"""What the toy world is encoded to where no data are given."""
+"""Clips of the toy world where no data are given."""
 
 BASE_TOKENS = 256
 """Tokens of a clip up to which times are not shifted."""
@@ -90,39 +89,6 @@ def make_loss(
         return (predicted.float() - velocity(x0, noise)).square().mean()
 
     return loss_at
-
-
-# --- data ------------------------------------------------------------------------------------------------
-
-
-def open_data(data: Path | None, out: Path, clips: int, ranks: Ranks) -> LatentFolder:
-    """The latents to learn from: those in the folder `data`, or the toy world's, encoded once into `out`.
-
-    Raises ValueError for a folder that has none.
-    """
-    if data is None:
-        data = out / "latents"
-        ranks.together(lambda: _encode_toy_world(data, clips, ranks))
-    return ranks.from_first(lambda: LatentFolder(data))
-
-
-def _encode_toy_world(folder: Path, clips: int, ranks: Ranks) -> None:
-    """Encodes training scenes with the parts of tiny Sora; each process takes some of the sizes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    digest, sora = sha256(data_path("checkpoints/tiny/config.json")), None
-    for number, size in enumerate(TOY_SIZES):
-        count = clips // len(TOY_SIZES) + (number < clips % len(TOY_SIZES))
-        path = folder / f"toy_{number}.safetensors"
-        source = f"{count} scenes of the toy world, {size}, by {digest}"
-        if number % ranks.size != ranks.rank or not count or source_of(path) == source:
-            continue
-        sora = sora or Sora.from_pretrained("tiny")
-        generator = step_generator(0, number)
-        scenes = list(islice(world.training_scenes(number), count))
-        with torch.no_grad():
-            text, mask = embed(sora.text, [training_prompt(scene, generator) for scene in scenes])
-        latents = encode_scenes(sora.autoencoder, scenes, count, size=size)
-        write_latents(path, latents, text, mask, source)
 
 
 # --- whether it fits -------------------------------------------------------------------------------------
@@ -220,31 +186,39 @@ def train_full_size(
     checkpointing: bool = False,
     compiled: bool = False,
     clips: int = TOY_CLIPS,
+    frames: int | None = None,
+    side: int | None = None,
+    encoders: str = "tiny",
 ) -> None:
     """Trains into a folder, going on where it was; the averaged weights end up in `out`/model.safetensors.
 
     Args:
         out: the run's folder, which all processes see.
         config: the model, by its name in `CONFIGS`; its text width and channels are those of the data.
-        data: a folder of latents; None for the toy world.
+        data: a folder of videos, encoded once into `out`/latents, or of latents; None for the toy world.
         steps, batch, save_every: instead of the configuration's; the batch is that of all processes.
         accumulate: passes in which each process computes its share of a batch.
         checkpointing: blocks keep their input alone, and run again in the backward pass.
         compiled: whether torch.compile compiles the blocks.
-        clips: of the toy world.
+        clips: how many of the toy world.
+        frames, side: limits of a clip of a video: its length, and the side of the largest square frame.
+        encoders: what encodes videos: "tiny", whose text encoder knows the toy world's words alone, or
+            "released", which is downloaded.
 
     Raises:
         ValueError: on the first process, for whatever does not fit; the others end with exit code 2.
     """
     with joined() as ranks:
-        ranks.together(lambda: _check_name(config))
+        ranks.together(lambda: _check_names(config, encoders))
         changes = {"steps": steps, "batch": batch, "save_every": save_every}
-        loop = LAPTOP if config in ("toy", "tiny") else CLUSTER
+        small = config not in VIDEO_SIZES
+        loop, limits = (LAPTOP, LAPTOP_CLIPS) if small else (CLUSTER, CLUSTER_CLIPS)
         loop = replace(loop, **{name: value for name, value in changes.items() if value is not None})
         way = Way(config, loop.batch, ranks.size, accumulate, checkpointing)
-        found = ranks.from_first(lambda: TOY_SIZES if data is None else LatentFolder(data).buckets)
-        ranks.together(lambda: check_fits(way, found, ranks.device))
-        latents = open_data(data, out, clips, ranks)
+        longest, square = frames or limits[0], (side or limits[1]) ** 2
+        found = ranks.from_first(lambda: open_clips(data, clips, longest, square))
+        ranks.together(lambda: check_fits(way, found.buckets, ranks.device))
+        latents = as_latents(found, out / "latents", encoders, ranks)
         made = replace(CONFIGS[config], channels=latents.channels, text_width=latents.text_width)
         torch.manual_seed(loop.seed)
         with ranks.device:
@@ -258,9 +232,10 @@ def train_full_size(
         _write_model(average, made, out, ranks)
 
 
-def _check_name(config: str) -> None:
-    if config not in CONFIGS:
-        raise ValueError(f"config={config!r} is unknown; use one of: {', '.join(CONFIGS)}")
+def _check_names(config: str, encoders: str) -> None:
+    for name, value, known in (("config", config, CONFIGS), ("encoders", encoders, ENCODERS)):
+        if value not in known:
+            raise ValueError(f"{name}={value!r} is unknown; use one of: {', '.join(known)}")
 
 
 def _settings(config: VideoDiTConfig, data: LatentFolder) -> dict:
