@@ -389,7 +389,7 @@ def folders(data, tmp_path_factory) -> dict[str, Path]:
         ("--data {good} --batch 6 --accumulate 2", None, "passes 2 is 4; batch=4 or 8 would do"),
         ("--data {good} --config huge", None, "config='huge' is unknown; use one of: toy, tiny, S"),
         ("--data {good} --config full", with_little_memory,
-         "config=full: each of 2 processes needs about .* GB .*; --config S --accumulate 2 --checkpointing w"),
+         "config=full: each of 2 processes needs about .*; --config S --accumulate 2 --checkpointing w"),
         ("--data {good} --config tiny --out {other_run}", None,
          r"of another configuration \(condition_width: 64 there, 192 here; .*width: 64 there, 256 here"),
         ("--data {good} --batch 0", None, "batch=0 must be a whole number of at least 1"),
