@@ -4,10 +4,10 @@
     python benchmarks/full_size_mfu.py --config XL --frames 17 --height 256 --width 256
 
 A step is the engine's own, as it trains: clips and noise drawn, forward, backward, clipped gradients, AdamW,
-average; in bf16 where the machine has it, with compiled blocks. Batches are doubled until the memory is full,
-with and without checkpointing, and the best one is profiled. FLOPs are those that the model needs by the
-closed form, three forward passes, whatever is computed again; the peak is the maker's for dense bf16. On a
-processor the peak is the best matrix product measured in the same run, and the result is no GPU figure.
+average; in bf16 where the machine has it, with compiled blocks on a GPU. Batches are doubled until the memory
+is full, with and without checkpointing, and the best one is profiled. FLOPs are those that the model needs
+by the closed form, three forward passes, whatever is computed again; the peak is the maker's for dense bf16.
+On a processor the peak is the best matrix product measured in the same run: the result is no GPU figure.
 """
 
 import argparse
@@ -158,7 +158,7 @@ def measure(options: argparse.Namespace, ranks: Ranks, folder: Path) -> None:
     print(f"{working_dtype(ranks.device)}, peak {chip.peak:.4g} FLOP/s: {name}, {chip.source}")
     data, best, profiled = write_clips(folder, config, size), (0.0, False, 0), {}
     for checkpointing in (False, True):
-        bench = Bench(config, data, folder, ranks, checkpointing, not options.no_compile)
+        bench = Bench(config, data, folder, ranks, checkpointing, on_gpu and not options.no_compile)
         batch = 1
         while batch <= options.most and (seconds := bench.seconds(batch, options.steps)) is not None:
             mfu = utilisation(batch * flops, seconds, chip)
