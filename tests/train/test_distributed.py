@@ -139,6 +139,7 @@ def training(data: Path, out: Path, loop: LoopConfig = LOOP, at=None, **how) -> 
 
         with contextlib.suppress(KeyboardInterrupt):
             run.train(loss_at)
+        run.wait()
         return {
             "resumed": resumed,
             "step": run.step,
