@@ -186,7 +186,7 @@ def sharded_bytes(
     """Bytes on each device at the worst moment of a step of the course's own engine, `train.distributed`.
 
     In equal shares, in float32: weights, their average, gradients, and Adam's two moments, 20 bytes for each
-    weight. For the moment, in `bytes_each`: two blocks put together and the gradient of one, the layers
+    weight. (In the first of several passes the gradients come as the activations go, and it is less.) For the moment, in `bytes_each`: two blocks put together and the gradient of one, the layers
     outside of the blocks, and what the forward pass keeps. That is the sum of all tensors; what a framework
     and its allocator take on top is theirs, and is measured (`benchmarks/training_memory.py`).
 

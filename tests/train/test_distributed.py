@@ -35,7 +35,7 @@ from sora_edu.train.loop import LoopConfig, Run
 from sora_edu.video_dit import VideoDiT, VideoDiTConfig
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([__name__])
+FORKS.set_forkserver_preload([__name__, "torch._dynamo", "torch.distributed.tensor"])
 
 LITTLE = VideoDiTConfig(channels=4, width=24, depth=2, heads=2, text_width=12, condition_width=20)
 LOOP = LoopConfig(steps=8, batch=4, lr=1e-2, warmup=2, ema=0.9, weight_decay=0.01, log_every=1, save_every=3)
@@ -181,8 +181,8 @@ def plainly(data: Path, out: Path, loop: LoopConfig) -> list[float]:
 
 @pytest.mark.parametrize(
     ("size", "how"),
-    [(1, {}), (2, {}), (2, {"accumulate": 2, "checkpointing": True}), (4, {})],
-    ids=["one", "two", "two in two passes with checkpointing", "four"],
+    [(1, {}), (2, {}), (2, {"accumulate": 2, "checkpointing": True})],
+    ids=["one", "two", "two in two passes with checkpointing"],
 )
 def test_shared_steps_have_the_losses_of_the_plain_loop(tmp_path, data, monkeypatch, size, how):
     monkeypatch.setenv("SORA_EDU_DTYPE", "float32")
@@ -251,7 +251,7 @@ def test_a_run_may_change_its_number_of_processes_on_the_way(tmp_path, data, mon
     torch.testing.assert_close(found["losses"], expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("wrote", [1, 2, 4])
+@pytest.mark.parametrize("wrote", [2, 4])  # what one wrote is read above
 def test_a_checkpoint_is_read_by_any_number_of_processes(tmp_path, data, wrote):
     loop = replace(LOOP, steps=2)
     kept = done(launch(wrote, training, data, tmp_path / "run", loop, folder=tmp_path / "log"))["state"]
