@@ -20,13 +20,20 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.command(options) or 0
     except KeyboardInterrupt as stop:
-        print(f"\n{str(stop) or 'Stopped.'}", file=sys.stderr)
+        if _speaks():
+            print(f"\n{str(stop) or 'Stopped.'}", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("SORA_EDU_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        if _speaks() or getattr(error, "alone", False):
+            print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def _speaks() -> bool:
+    """Whether this is the first, or only, of the processes that torchrun started: others would repeat it."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 # ---- Commands ----------------------------------------------------------------------------------------------
@@ -122,13 +129,17 @@ def train(options: argparse.Namespace) -> None:
     folder = options.resume or check_folder(options.out or Path("runs") / options.recipe)
     from sora_edu.train import recipes
 
-    choices = {name: getattr(options, name) for name in ("steps", "batch", "clips", "start")}
+    names = ("steps", "batch", "clips", "start", "config", "data", "frames", "side", "encoders", "save_every")
+    choices = {name: getattr(options, name) for name in (*names, "accumulate")}
+    choices |= {name: getattr(options, name) or None for name in ("checkpointing", "compiled")}
     try:
         recipes.run(options.recipe, out=folder, resume=options.resume, **choices)
     except KeyboardInterrupt as stop:
         again = f"{PROGRAM} train {options.recipe} --resume {shlex.quote(str(folder))}"
         for name, value in choices.items():
-            again += "" if value is None else f" --{name} {shlex.quote(str(value))}"
+            option = f" --{'compile' if name == 'compiled' else name.replace('_', '-')}"
+            if value is not None:
+                again += option if value is True else f"{option} {shlex.quote(str(value))}"
         raise KeyboardInterrupt(f"{str(stop) or 'Stopped.'}\nTo go on: {again}") from None
 
 
@@ -275,8 +286,10 @@ def _add_train(commands) -> None:
         "Train a model by a recipe. Ctrl-C stops it and says how to go on.", "train text --out runs/text",
     )  # fmt: skip
     parser.add_argument(
-        "recipe", metavar="RECIPE", help="autoencoder, text, or tiny: all stages in order, which takes hours"
-    )
+        "recipe", metavar="RECIPE",
+        help="autoencoder, text, or tiny: all stages in order, which takes hours; or full-size, which also "
+        "runs on many processes: torchrun --nproc-per-node N -m sora_edu train full-size ...",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/RECIPE)")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in this folder")
     parser.add_argument(
@@ -285,10 +298,39 @@ def _add_train(commands) -> None:
     )  # fmt: skip
     for name, text in (
         ("steps", "steps of the last stage"),
-        ("batch", "examples in each of them"),
-        ("clips", "for tiny: clips that are encoded beforehand, for the last stage to draw from"),
+        ("batch", "examples in each of them, on all processes together"),
+        (
+            "clips",
+            "for tiny, and full-size without --data: clips of the toy world, encoded beforehand",
+        ),
+        ("frames", "for full-size: most frames of a clip of a video"),
+        ("side", "for full-size: side in pixels of the largest square frame; others have no more pixels"),
+        ("save-every", "for full-size: steps between checkpoints"),
+        (
+            "accumulate",
+            "for full-size: passes in which a process takes its share of a batch, to save memory",
+        ),
     ):
         parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{text} (default: the recipe's)")
+    parser.add_argument(
+        "--config", metavar="NAME", help="for full-size: toy, tiny, S, B, L, XL or full (default: full)"
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR",
+        help="for full-size: a folder of videos or of latents (default: clips of the toy world)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--encoders", metavar="NAME",
+        help="for full-size: what encodes videos: tiny, which knows the toy world's words alone, or "
+        "released, which is downloaded (default: tiny)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--checkpointing", action="store_true",
+        help="for full-size: blocks keep their input alone, and run again in the backward pass",
+    )  # fmt: skip
+    parser.add_argument(
+        "--compile", action="store_true", dest="compiled", help="for full-size: compile the blocks"
+    )
 
 
 def _add_evaluate(commands) -> None:

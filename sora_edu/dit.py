@@ -17,8 +17,9 @@ Source: Peebles and Xie 2023 (DiT), section 3; details of initialisation and lay
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -202,6 +203,7 @@ class DiTBlock(nn.Module):
         tokens: Float[Tensor, "b n d"],
         condition: Float[Tensor, "b m c"] | None = None,
         mask: Bool[Tensor, "b k"] | None = None,
+        look: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, "b n d"]:
         """What `condition` and `mask` are depends on the conditioning.
 
@@ -210,6 +212,8 @@ class DiTBlock(nn.Module):
             condition: adaln and adaln_zero: one vector for all tokens, `b 1 c`, or one for each, `b n c`.
                 cross_attention: the tokens of time and condition, `b m c`. in_context: None.
             mask: True at real tokens; of `tokens` in_context, of `condition` in cross_attention, else None.
+            look: how the tokens look at each other: a way to call `self.attention` on them. None for all at
+                all, or in_context at all that `mask` says are real.
 
         Raises:
             ValueError: a condition in_context, or none otherwise; a mask where it means nothing.
@@ -224,19 +228,21 @@ class DiTBlock(nn.Module):
                 f"mask is given, with conditioning={self.conditioning!r}: one vector has no padding"
             )
         mask = None if mask is None else mask[:, None, None]
+        if look is None:
+            look = partial(self.attention, mask=mask if self.conditioning == "in_context" else None)
         if self.conditioning == "in_context":
-            tokens = tokens + self.attention(self.norm1(tokens), mask)
+            tokens = tokens + look(self.norm1(tokens))
             return tokens + self.mlp(self.norm2(tokens))
         if self.conditioning == "cross_attention":
-            tokens = tokens + self.attention(self.norm1(tokens))
+            tokens = tokens + look(self.norm1(tokens))
             tokens = tokens + self.cross(self.norm_cross(tokens), condition, mask)
             return tokens + self.mlp(self.norm2(tokens))
         if self.conditioning == "adaln":
             shift1, scale1, shift2, scale2 = self.modulation(condition)
-            tokens = tokens + self.attention(modulate(tokens, shift1, scale1))
+            tokens = tokens + look(modulate(tokens, shift1, scale1))
             return tokens + self.mlp(modulate(tokens, shift2, scale2))
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition)
-        tokens = tokens + gate1 * self.attention(modulate(tokens, shift1, scale1))
+        tokens = tokens + gate1 * look(modulate(tokens, shift1, scale1))
         return tokens + gate2 * self.mlp(modulate(tokens, shift2, scale2))
 
 

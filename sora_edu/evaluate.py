@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from statistics import NormalDist
 
@@ -323,6 +324,83 @@ def _edit(sampling: "_Sampling", entries: list[Prompted], seed: int) -> dict:
         made = sampling.sample([w.prompt for w in wanted], noise, given=clean, strength=EDIT_STRENGTH)
         right += [judge(clip).matches(w.asked) for clip, w in zip(made, wanted, strict=True)]
     return {"adherence": proportion(right)}
+
+
+# ---- Sets of clips, by the features of a network -----------------------------------------------------------
+
+
+def frechet(features: Float[Tensor, "n d"], others: Float[Tensor, "m d"]) -> float:
+    """The Frechet distance of two sets of features, as if both were normally distributed: 0 for the same set.
+
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of their means and covariances. The network that made the
+    features gives it its name: FID those of Inception, FVD those of a video network. A small set gives too
+    large a distance, so compare only sets of one size, and say what as many real samples give.
+    Source: Heusel et al. 2017; Unterthiner et al. 2018 for videos.
+
+    Raises ValueError for fewer than two samples, features of different lengths, or such as are not finite.
+    """
+    one, two = features.double(), others.double()
+    if min(len(one), len(two)) < 2 or one.shape[1] != two.shape[1]:
+        raise ValueError(
+            f"features is {tuple(one.shape)} and others {tuple(two.shape)}; give two or more samples of each,"
+            " with as many features"
+        )
+    if not (one.isfinite().all() and two.isfinite().all()):
+        raise ValueError("features or others holds a number that is not finite")
+    first, second = (torch.atleast_2d(torch.cov(x.T)) for x in (one, two))
+    overlap = torch.linalg.eigvals(first @ second).real.clamp(min=0).sqrt().sum()
+    distance = (one.mean(0) - two.mean(0)).square().sum() + first.trace() + second.trace() - 2 * overlap
+    return distance.item()
+
+
+@torch.no_grad()
+def features_of(
+    network: Callable[[Tensor], Tensor], videos: Iterable[Float[Tensor, "3 t h w"]], batch: int = 16
+) -> Float[Tensor, "n d"]:
+    """Features of clips in [-1, 1], for `frechet`, some clips at a time, so that a stream of them will do.
+
+    Args:
+        network: from "b 3 t h w" to "b d": for FVD the I3D network of Unterthiner et al. 2018, else any that
+            saw other videos than those that are compared. It is part of the result: name it with it.
+        videos: clips of one size.
+        batch: how many the network gets at once.
+
+    Raises:
+        ValueError: no clip, or a network that gives no vector for each.
+    """
+    videos, found = iter(videos), []
+    while clips := list(islice(videos, batch)):
+        made = network(torch.stack(clips))
+        if made.ndim != 2 or len(made) != len(clips):
+            raise ValueError(f"network gives {tuple(made.shape)} for {len(clips)} clips; a vector for each")
+        found.append(made.float().cpu())
+    if not found:
+        raise ValueError("videos is empty; at least one clip is needed")
+    return torch.cat(found)
+
+
+def clip_score(pictures: Float[Tensor, "n t d"], texts: Float[Tensor, "n d"]) -> dict:
+    """CLIP's score of clips for their prompts: 100 times the cosine, at least 0, averaged over frames.
+
+    A relative measure of how well a picture fits a text; typical values and their order depend on which CLIP
+    it is. Source: Hessel et al. 2021, who multiply by 2.5 instead of 100.
+
+    Args:
+        pictures: CLIP's vectors of the frames of each clip (t is 1 for pictures), of any length.
+        texts: those of the prompts.
+
+    Returns:
+        The mean over the clips as a figure, with its interval.
+
+    Raises:
+        ValueError: shapes that do not go together.
+    """
+    if len(pictures) != len(texts) or pictures.shape[2] != texts.shape[1] or 0 in pictures.shape:
+        raise ValueError(
+            f"pictures is {tuple(pictures.shape)} and texts {tuple(texts.shape)}; give (n, t, d) and (n, d)"
+        )
+    cosine = torch.cosine_similarity(pictures, texts[:, None], dim=-1)
+    return average((100 * cosine.clamp(min=0)).mean(1).tolist())
 
 
 # ---- The evaluation ----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ al. 2020 (sharding), Chowdhery et al. 2022 (MFU), Micikevicius et al. 2018 (mixe
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -32,10 +32,13 @@ VIDEO_SIZES = {
     )
     for name, size in ((name, DIT_SIZES[f"{name}/2"]) for name in ("S", "B", "L", "XL"))
 } | {
-    "full": VideoDiTConfig(width=2048, depth=28, heads=16, text_width=T5_WIDTH, condition_width=2048),
+    "full": VideoDiTConfig(
+        width=2048, depth=28, heads=16, text_width=T5_WIDTH, condition_width=2048, positions="rope"
+    ),
 }
 """Video DiTs with the widths and depths of DiT-S to XL, and a full-size one of about two thousand million
-weights: 16-channel latents, patches of 1x2x2, joint attention, adaLN-Zero, normalised queries and keys."""
+weights: 16-channel latents, patches of 1x2x2, joint attention, adaLN-Zero, normalised queries and keys. The
+full-size one has rotary positions, the others fixed sinusoids."""
 
 
 # --- tokens and operations -------------------------------------------------------------------------------
@@ -148,12 +151,19 @@ def activation_bytes(
 
     With `checkpointing` each block keeps its input alone; in the backward pass it runs again, one block at a
     time, so that what *one* block keeps comes on top. `bytes_each` is 2 in bf16 and 4 in float32. The few
-    numbers that are kept in float32 all the same, and the condition's, are left out.
+    numbers that are kept in float32 all the same, among them the cosines and sines of rotary positions (about
+    1 % at full size), and the condition's, are left out.
 
     Raises:
-        ValueError: less than one token, or `bytes_each` not 2 or 4.
+        ValueError: less than one token, `bytes_each` not 2 or 4, cross-attention, for which there is no
+            estimate here, or factorised attention that is not fused.
     """
     _refuse_small(tokens=tokens)
+    if config.conditioning != "adaln_zero" or (config.attention != "joint" and not fused):
+        raise ValueError(
+            f"conditioning={config.conditioning!r}, attention={config.attention!r}, fused={fused}: memory is "
+            "worked out for adaln_zero alone, and for attention that is joint or fused"
+        )
     if bytes_each not in (2, 4):
         raise ValueError(f"bytes_each={bytes_each}: use 2 (bf16) or 4 (float32)")
     c = config
@@ -161,6 +171,48 @@ def activation_bytes(
     blocks = c.depth * tokens * c.width + block if checkpointing else c.depth * block
     ends = tokens * (math.prod(c.patch) * (2 * c.channels + MASK_CHANNELS) + 3 * c.width)
     return bytes_each * (blocks + ends)
+
+
+def sharded_bytes(
+    config: VideoDiTConfig,
+    tokens: int,
+    batch: int = 1,
+    *,
+    devices: int = 1,
+    checkpointing: bool = False,
+    bytes_each: int = 2,
+    copied: bool = False,
+) -> float:
+    """Bytes on each device at the worst moment of a step of the course's own engine, `train.distributed`.
+
+    In equal shares, in float32: weights, their average, gradients, and Adam's two moments, 20 bytes for each
+    weight. (In the first of several passes the gradients come as the activations go, and it is less.) For
+    the moment, in `bytes_each`: two blocks put together and the gradient of one, the layers outside of the
+    blocks, what the forward pass keeps, and on the way back the gradients at both ends of an activation
+    function. That is the sum of all tensors; what a framework and its allocator take on top is theirs, and
+    is measured (`benchmarks/training_memory.py`).
+
+    Args:
+        config: the model.
+        tokens: patches of a clip.
+        batch: clips on each device at a time.
+        devices: how many share the weights.
+        checkpointing, bytes_each: see `activation_bytes`.
+        copied: whether a checkpoint that is being written is a copy in the same memory, as on a processor:
+            16 bytes more for each weight, of all but the gradients.
+
+    Raises:
+        ValueError: as `activation_bytes`, or less than one clip or device.
+    """
+    _refuse_small(batch=batch, devices=devices)
+    weights = video_dit_parameters(config)
+    ends = video_dit_parameters(replace(config, depth=0))
+    block = (weights - ends) / config.depth
+    shares = (20 + 16 * copied) * weights / devices
+    together = bytes_each * (ends + 3 * block)
+    back = bytes_each * 2 * tokens * config.mlp_ratio * config.width
+    kept = activation_bytes(config, tokens, checkpointing=checkpointing, bytes_each=bytes_each)
+    return shares + together + batch * (kept + back)
 
 
 def saved_bytes(run: Callable[[], Tensor], weights: Iterable[Tensor] = ()) -> int:
@@ -280,16 +332,18 @@ def plan(
         batch: clips on each device at a time.
 
     Raises:
-        ValueError: it does not fit, with the estimate and the nearest plan that does; or bad sizes.
+        ValueError: it does not fit, with the estimate and the nearest plan that does; bad sizes; or a model
+            whose memory `activation_bytes` does not know.
     """
     _refuse_small(batch=batch)
-    tokens = clip_tokens(frames, height, width, config.patch)
+    grid = clip_grid(frames, height, width, config.patch)
+    tokens = math.prod(grid)
     parameters = video_dit_parameters(config)
     states = state_bytes(parameters, devices, stage)
     made = Plan(
         tokens,
         parameters,
-        video_dit_macs(config, tokens),
+        video_dit_macs(config, tokens, frames=grid[0]),
         states,
         batch * activation_bytes(config, tokens, checkpointing=checkpointing),
     )

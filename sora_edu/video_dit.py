@@ -1,20 +1,39 @@
 """The video diffusion transformer: spacetime patches in, their velocity out, steered by time and text.
 
-After DiT with adaLN-Zero (Peebles & Xie 2023), with joint attention over all patches of a clip. Shapes:
+A DiT (chapter 07) whose tokens are patches of a whole clip (chapter 10). What is new is who sees whom, and
+how a patch knows its frame; `VideoDiTConfig` has the choices:
+
+    attention      joint        every block: each patch sees all patches of its clip
+                   factorised   blocks 0, 2, 4, ...: the patches of its own frame; blocks 1, 3, 5, ...: the
+                                patches at its own place in all frames
+    positions      sinusoidal   fixed codes of frame, row and column, added to the tokens; any grid
+                   learned      a table for each axis, added up; grids up to the tables' size
+                   rope         nothing is added: queries and keys are turned by frame, row and column
+    conditioning   adaln_zero   time and the text's first token shift, scale and gate every block
+                   cross_attention   patches attend to the tokens of time and text in every block
+
+Factorised attention is variant 1 of Latte, interleaved: two blocks of it have the weights of two joint ones.
+ViViT's model 3 puts both attentions into one block, which has more weights. Shapes:
 
     x, given   b c t h w   noisy latents, and latents of what is given (zeros where nothing is)
     mask       b 4 t h w   1 = generate, 0 = given; a channel for each frame that a latent frame stands for
     t          b or b n    time of a sample, or of each of its tokens; 0 = data, 1 = noise
     y          b l d       text tokens; the first one stands for the whole prompt
+
+Sources: Peebles and Xie 2023 (DiT); Ma et al. 2024 (Latte), section 3.2; Arnab et al. 2021 (ViViT), section
+3.3; Su et al. 2021 (RoFormer).
 """
 
 import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from sora_edu.attention import attention_macs
 from sora_edu.dit import (
     PARTS,
     TIME_CHANNELS,
@@ -26,10 +45,14 @@ from sora_edu.dit import (
     time_embedding,
 )
 from sora_edu.patches import check_divides, patchify_video, unpatchify_video
-from sora_edu.positions import sinusoidal_3d
+from sora_edu.positions import LearnedPositions, rope_angles_3d, sinusoidal_3d
 
 MASK_CHANNELS = 4
-CHOICES = {"conditioning": ("adaln_zero",), "attention": ("joint",), "positions": ("sinusoidal",)}
+CHOICES = {
+    "conditioning": ("adaln_zero", "cross_attention"),
+    "attention": ("joint", "factorised"),
+    "positions": ("sinusoidal", "learned", "rope"),
+}
 
 
 @dataclass(frozen=True)
@@ -53,29 +76,71 @@ class VideoDiTConfig:
     condition_width: int = 192
     """Channels of the vector of time and text from which every block's modulation is read."""
     conditioning: str = "adaln_zero"
-    """How time and text get in: adaln_zero."""
+    """How time and text get in: adaln_zero or cross_attention."""
     attention: str = "joint"
-    """Who sees whom: joint."""
+    """Who sees whom: joint or factorised."""
     positions: str = "sinusoidal"
-    """How a token knows its place: sinusoidal."""
+    """How a token knows its place: sinusoidal, learned or rope."""
     qk_norm: bool = True
     """Whether queries and keys are normalised."""
+    table: tuple[int, int, int] = (9, 16, 16)
+    """Patches along time, height and width that learned positions know; the others know any number."""
 
     def __post_init__(self):
         object.__setattr__(self, "patch", tuple(self.patch))
+        object.__setattr__(self, "table", tuple(self.table))
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; use one of: {', '.join(known)}")
+        turned, odd = self.width // self.heads, self.width // self.heads % 2
+        if self.positions == "rope" and (turned < 6 or odd):
+            raise ValueError(
+                f"width={self.width}, heads={self.heads}: rope turns the {turned} channels of a head in "
+                "pairs, one or more for each of three axes; width / heads must be even and at least 6"
+            )
 
 
 class VideoDiTBlock(DiTBlock):
-    """Attention, then an MLP, each shifted, scaled and gated by the condition; a fresh one does nothing."""
+    """Attention between the patches of a clip, then an MLP for each, told time and text as in `DiTBlock`."""
 
-    def __init__(self, config: VideoDiTConfig):
+    def __init__(self, config: VideoDiTConfig, number: int = 0):
+        """`number`: its place among the blocks, from 0; of factorised ones, the odd look along time."""
         super().__init__(
             config.width, config.heads, config.mlp_ratio, config.conditioning, config.condition_width,
             config.qk_norm,
         )  # fmt: skip
+        self.sees = "clip" if config.attention == "joint" else ("frame", "place")[number % 2]
+        """Whom a patch sees: its "clip", its "frame", or its "place" in all frames."""
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "b n d"],
+        condition: Float[Tensor, "b m c"],
+        mask: Bool[Tensor, "b m"] | None = None,
+        *,
+        frames: int = 1,
+        angles: Float[Tensor, "n pairs"] | None = None,
+    ) -> Float[Tensor, "b n d"]:
+        """`condition` and `mask` as in `DiTBlock.forward`.
+
+        `frames` is how many the tokens stand for, needed where not all see each other; `angles` turn the
+        queries and keys of the tokens (`positions.rope_angles_3d`).
+        """
+        return super().forward(tokens, condition, mask, lambda x: self._look(x, frames, angles))
+
+    def _look(self, x, frames: int, angles) -> Float[Tensor, "b n d"]:
+        """Attention within each group of patches that see each other: groups become samples of their own."""
+        if self.sees == "clip":
+            return self.attention(x, angles=angles)
+        size = x.shape[1] // frames
+        if self.sees == "frame":
+            groups, apart = rearrange(x, "b (t s) d -> (b t) s d", t=frames), "(b t) s d -> b (t s) d"
+            own = None if angles is None else angles[:size]
+        else:
+            groups, apart = rearrange(x, "b (t s) d -> (b s) t d", t=frames), "(b s) t d -> b (t s) d"
+            own = None if angles is None else angles[::size]
+        # The angles of the first frame, or place, do for all: products know differences of places alone.
+        return rearrange(self.attention(groups, angles=own), apart, b=len(x))
 
 
 class VideoDiT(nn.Module):
@@ -90,8 +155,13 @@ class VideoDiT(nn.Module):
             nn.Linear(TIME_CHANNELS, condition), nn.SiLU(), nn.Linear(condition, condition)
         )
         self.text_embed = nn.Linear(config.text_width, condition)
-        self.blocks = nn.ModuleList(VideoDiTBlock(config) for _ in range(config.depth))
-        self.final_modulation = Modulation(condition, config.width, 2)
+        if config.positions == "learned":
+            self.places = LearnedPositions(config.table, config.width)
+        self.blocks = nn.ModuleList(VideoDiTBlock(config, number) for number in range(config.depth))
+        if config.conditioning == "adaln_zero":
+            self.final_modulation = Modulation(condition, config.width, 2)
+        else:
+            self.final_norm = nn.LayerNorm(config.width, eps=1e-6)
         self.final = nn.Linear(config.width, cells * config.channels)
         initialise(self)
 
@@ -106,31 +176,53 @@ class VideoDiT(nn.Module):
     ) -> Float[Tensor, "b c t h w"]:
         """The velocity eps - x_0 at every latent cell. Without `given` and `mask`, everything is generated.
 
-        `y_mask` is True at real text tokens; this conditioning reads only the first, which is always real.
-        Raises ValueError for shapes that do not go together.
+        `y_mask` is True at real text tokens; adaln_zero reads only the first, which is always real. With
+        cross_attention the time is one token of its own, so t is `b`. Raises ValueError for shapes that do
+        not go together, and for a grid that learned positions do not reach.
         """
-        grid = check_divides(tuple(x.shape[2:]), self.config.patch)
-        self._check_shapes(x, t, y, math.prod(grid))
-        tokens = self.patch_embed(patchify_video(self._with_given(x, given, mask), self.config.patch))
-        tokens = tokens + self._positions(grid).to(tokens)
+        c = self.config
+        grid = check_divides(tuple(x.shape[2:]), c.patch)
+        self._check_shapes(x, t, y, y_mask, math.prod(grid))
+        tokens = self.patch_embed(patchify_video(self._with_given(x, given, mask), c.patch))
+        tokens, beside = self._placed(tokens, grid)
         condition = self._condition(t, y)
+        if c.conditioning == "cross_attention" and y_mask is not None:
+            beside["mask"] = F.pad(y_mask, (1, 0), value=True)  # the time stands before the text
         for block in self.blocks:
-            tokens = block(tokens, condition)
-        shift, scale = self.final_modulation(condition)
-        return unpatchify_video(self.final(modulate(tokens, shift, scale)), self.config.patch, grid)
+            tokens = block(tokens, condition, **beside)
+        if c.conditioning == "adaln_zero":
+            tokens = modulate(tokens, *self.final_modulation(condition))
+        else:
+            tokens = self.final_norm(tokens)
+        return unpatchify_video(self.final(tokens), c.patch, grid)
 
-    def _check_shapes(self, x, t, y, n: int) -> None:
+    def _placed(self, tokens, grid: tuple[int, int, int]) -> tuple[Float[Tensor, "b n d"], dict]:
+        """The tokens with their places added, and what the blocks must be told of the grid beside them."""
+        c = self.config
+        beside = {} if c.attention == "joint" else {"frames": grid[0]}
+        if c.positions == "rope":
+            return tokens, beside | {"angles": rope_angles_3d(*grid, c.width // c.heads).to(tokens.device)}
+        places = self.places(*grid) if c.positions == "learned" else sinusoidal_3d(*grid, c.width)
+        return tokens + places.to(tokens), beside
+
+    def _check_shapes(self, x, t, y, y_mask, n: int) -> None:
         b, channels = x.shape[:2]
         if channels != self.config.channels:
             raise ValueError(f"x has {channels} channels; this model's latents have {self.config.channels}")
-        if t.shape not in ((b,), (b, n)):
+        times = ((b,), (b, n)) if self.config.conditioning == "adaln_zero" else ((b,),)
+        if t.shape not in times:
             raise ValueError(
-                f"t is {tuple(t.shape)}; for x of {tuple(x.shape)} it must be {(b,)} or {(b, n)}"
+                f"t is {tuple(t.shape)}; for x of {tuple(x.shape)} it must be {' or '.join(map(str, times))}"
             )
         if y.ndim != 3 or y.shape[0] != b or y.shape[1] < 1 or y.shape[2] != self.config.text_width:
             raise ValueError(
                 f"y is {tuple(y.shape)}; for x of {tuple(x.shape)} it must be "
                 f"({b}, length, {self.config.text_width}) with a length of at least 1"
+            )
+        if y_mask is not None and (y_mask.shape != y.shape[:2] or y_mask.dtype != torch.bool):
+            raise ValueError(
+                f"y_mask has shape {tuple(y_mask.shape)} and holds {y_mask.dtype}; for y of "
+                f"{tuple(y.shape)} it must be {tuple(y.shape[:2])}, boolean"
             )
 
     def _with_given(self, x, given, mask) -> Float[Tensor, "b c2 t h w"]:
@@ -144,35 +236,75 @@ class VideoDiT(nn.Module):
             )
         return torch.cat([x, given, mask], dim=1)
 
-    def _condition(self, t, y) -> Float[Tensor, "b n c"]:
-        text = self.text_embed(y[:, 0])
-        return self.time_embed(time_embedding(t if t.ndim == 2 else t[:, None])) + text[:, None]
-
-    def _positions(self, grid: tuple[int, int, int]) -> Float[Tensor, "n d"]:
-        return sinusoidal_3d(*grid, self.config.width)
+    def _condition(self, t, y) -> Float[Tensor, "b m c"]:
+        """adaln_zero: the sum of time and prompt, one for all tokens or one for each; else their tokens."""
+        time = self.time_embed(time_embedding(t if t.ndim == 2 else t[:, None]))
+        if self.config.conditioning == "adaln_zero":
+            return time + self.text_embed(y[:, 0])[:, None]
+        return torch.cat([time, self.text_embed(y)], dim=1)
 
 
 # --- sizes -----------------------------------------------------------------------------------------------
 
 
 def video_dit_parameters(config: VideoDiTConfig) -> int:
-    """Trained parameters of a video DiT in closed form; the positions are fixed and have none."""
+    """Trained parameters of a video DiT in closed form.
+
+    Joint and factorised attention have the same; of the positions only the learned ones have any.
+    """
     c, d, told = config, config.width, config.condition_width
     block = 4 * d * (d + 1) + 2 * c.mlp_ratio * d**2 + c.mlp_ratio * d + d  # attention and MLP
-    block += PARTS[c.conditioning] * d * (told + 1)
     block += 2 * (d // c.heads) if c.qk_norm else 0
+    if c.conditioning == "adaln_zero":
+        block += PARTS[c.conditioning] * d * (told + 1)
+        last = 2 * d * (told + 1)
+    else:
+        block += 2 * d * (d + 1) + 2 * d * (told + 1) + 6 * d  # queries and output, keys and values, 3 norms
+        last = 2 * d
     cells = math.prod(c.patch)
-    ends = (cells * (2 * c.channels + MASK_CHANNELS) + 1) * d + (d + 1) * cells * c.channels
-    ends += 2 * d * (told + 1)
+    ends = (cells * (2 * c.channels + MASK_CHANNELS) + 1) * d + (d + 1) * cells * c.channels + last
+    ends += sum(c.table) * d if c.positions == "learned" else 0
     return c.depth * block + ends + (TIME_CHANNELS + 1) * told + (told + 1) * told + (c.text_width + 1) * told
 
 
-def video_dit_macs(config: VideoDiTConfig, tokens: int) -> int:
+def video_dit_macs(
+    config: VideoDiTConfig, tokens: int, *, frames: int | None = None, text_tokens: int | None = None
+) -> int:
     """Multiply-adds (MACs) of one evaluation for one clip of so many patches, all at one time t.
 
-    Counted as in `dit_macs`: matrix products alone. Raises ValueError for less than one token.
+    Counted as in `dit_macs`: matrix products alone, so that turning queries and keys costs nothing.
+
+    Args:
+        config: the model.
+        tokens: patches of the clip.
+        frames: how many of them along time; asked for with factorised attention only.
+        text_tokens: length of the text, padding included; asked for with cross-attention only.
+
+    Raises:
+        ValueError: less than one token, `frames` or `text_tokens` missing where they matter, or frames that
+            do not divide the tokens.
     """
     c, d, told = config, config.width, config.condition_width
-    block = block_macs(tokens, d, c.mlp_ratio) + PARTS[c.conditioning] * d * told
-    ends = tokens * math.prod(c.patch) * (3 * c.channels + MASK_CHANNELS) * d + 2 * d * told
-    return c.depth * block + ends + told * (TIME_CHANNELS + told + c.text_width)
+    pairs = 2 * d * _pairs(config, tokens, frames)  # products with keys and sums of values, of all blocks
+    block = block_macs(tokens, d, c.mlp_ratio) - 2 * d * tokens**2
+    ends = tokens * math.prod(c.patch) * (3 * c.channels + MASK_CHANNELS) * d
+    if c.conditioning == "adaln_zero":
+        block += PARTS[c.conditioning] * d * told
+        return c.depth * block + pairs + ends + 2 * d * told + told * (TIME_CHANNELS + told + c.text_width)
+    if text_tokens is None or text_tokens < 1:
+        raise ValueError(f"text_tokens={text_tokens}: with cross_attention give the length of the text")
+    context = 1 + text_tokens  # the time is a token, too
+    block += attention_macs(tokens, d, context) + 2 * context * d * (told - d)  # keys, values: from `told`
+    return c.depth * block + pairs + ends + told * (TIME_CHANNELS + told + text_tokens * c.text_width)
+
+
+def _pairs(config: VideoDiTConfig, tokens: int, frames: int | None) -> int:
+    """Pairs of tokens that see each other, over all blocks."""
+    if tokens < 1:
+        raise ValueError(f"tokens={tokens}: must be at least 1")
+    if config.attention == "joint":
+        return config.depth * tokens**2
+    if frames is None or frames < 1 or tokens % frames:
+        raise ValueError(f"frames={frames}: with factorised attention give a divisor of tokens={tokens}")
+    in_time = config.depth // 2
+    return (config.depth - in_time) * tokens * (tokens // frames) + in_time * tokens * frames

@@ -1,12 +1,13 @@
 """Weights on the disk: safetensors files, checked before use, with errors that say what would work."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from sora_edu.files import write_whole
 
@@ -30,18 +31,23 @@ def sha256(path: Path | str) -> str:
 
 
 def save_weights(module: nn.Module, path: Path | str, dtype: torch.dtype = torch.float32) -> str:
-    """Writes a module's weights as safetensors, whole or not at all, and gives the file's SHA-256.
+    """Writes a module's weights; see `save_tensors`."""
+    return save_tensors(module.state_dict(), path, dtype)
+
+
+def save_tensors(state: Mapping[str, Tensor], path: Path | str, dtype: torch.dtype = torch.float32) -> str:
+    """Writes tensors by name as safetensors, whole or not at all, and gives the file's SHA-256.
 
     Args:
-        module: what to keep.
+        state: what to keep.
         path: the file.
         dtype: number format of the floats in the file; half the size is enough to draw from, not to train on.
     """
-    state = {
+    kept = {
         name: (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
-        for name, value in module.state_dict().items()
+        for name, value in state.items()
     }
-    content = save(state)
+    content = save(kept)
     write_whole(path, content)
     return hashlib.sha256(content).hexdigest()
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import linalg, stats
 from torch import nn
 
 from sora_edu import evaluate as ev
@@ -319,3 +319,74 @@ def test_a_new_colour_is_never_a_held_out_one():
 def test_bad_settings_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         ev.evaluate(Perfect(), **options)
+
+
+# ---- Sets of clips ----------------------------------------------------------------------------------------
+
+
+def correlated(n: int, d: int, seed: int, shift: float = 0.0) -> torch.Tensor:
+    """Features whose covariance is far from diagonal."""
+    generator = torch.Generator().manual_seed(seed)
+    mix = torch.randn(d, d, generator=torch.Generator().manual_seed(seed + 100))
+    return torch.randn(n, d, generator=generator) @ mix + shift
+
+
+@pytest.mark.parametrize("d", [1, 5, 32])
+def test_the_frechet_distance_is_scipys_matrix_root(d):
+    one, two = correlated(200, d, 0), correlated(150, d, 1, shift=0.5)
+    a, b = one.double().numpy(), two.double().numpy()
+    c1, c2 = np.atleast_2d(np.cov(a.T)), np.atleast_2d(np.cov(b.T))
+    root = linalg.sqrtm(c1 @ c2)
+    theirs = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(c1 + c2 - 2 * root.real)
+    assert ev.frechet(one, two) == pytest.approx(theirs, rel=1e-6)
+    assert ev.frechet(two, one) == pytest.approx(theirs, rel=1e-6)
+    assert ev.frechet(one, one) == pytest.approx(0, abs=1e-5)
+
+
+def test_the_frechet_distance_of_shifted_and_scaled_sets_is_known():
+    x = correlated(500, 4, 3)
+    assert ev.frechet(x, x + 2) == pytest.approx(4 * 2**2, rel=1e-5)  # four means moved by 2
+    spread = torch.cov(x.double().T).trace().item()
+    mean = x.double().mean(0).square().sum().item()
+    assert ev.frechet(x, 3 * x) == pytest.approx((3 - 1) ** 2 * (spread + mean), rel=1e-5)
+
+
+def test_fewer_samples_than_features_still_give_a_number_and_a_larger_one():
+    x = torch.randn(4000, 16, generator=torch.Generator().manual_seed(0))
+    few, many = ev.frechet(x[:8], x[8:16]), ev.frechet(x[:2000], x[2000:])
+    assert few > 10 * many >= 0
+
+
+def test_sets_that_do_not_go_together_are_refused():
+    with pytest.raises(ValueError, match="two or more"):
+        ev.frechet(torch.zeros(1, 3), torch.zeros(5, 3))
+    with pytest.raises(ValueError, match="as many features"):
+        ev.frechet(torch.zeros(5, 3), torch.zeros(5, 4))
+    with pytest.raises(ValueError, match="not finite"):
+        ev.frechet(torch.full((5, 3), math.nan), torch.zeros(5, 3))
+
+
+def test_features_come_in_order_whatever_the_batch():
+    clips = torch.randn(7, 3, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+
+    def network(videos):
+        assert len(videos) <= 3
+        return videos.flatten(2).mean(2)
+
+    assert torch.allclose(ev.features_of(network, iter(clips), batch=3), clips.flatten(2).mean(2), atol=1e-6)
+    with pytest.raises(ValueError, match="empty"):
+        ev.features_of(network, [])
+    with pytest.raises(ValueError, match="a vector for each"):
+        ev.features_of(lambda videos: videos.mean(), clips)
+
+
+def test_the_clip_score_is_the_mean_cosine_of_frames_in_per_cent():
+    texts = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    frames = torch.tensor([[[3.0, 0.0], [1.0, 1.0]], [[0.0, -1.0], [0.0, 0.5]]])
+    score = ev.clip_score(frames, texts)
+    first, second = (1 + math.sqrt(0.5)) / 2, (0 + 1) / 2  # a cosine of -1 counts as 0
+    assert score["value"] == pytest.approx(100 * (first + second) / 2)
+    assert score["n"] == 2 and score["ci95"][0] < score["value"] < score["ci95"][1]
+    for pictures, others in ((frames, texts[:1]), (frames, torch.zeros(2, 3)), (frames[:, :0], texts)):
+        with pytest.raises(ValueError, match="n, t, d"):
+            ev.clip_score(pictures, others)

@@ -1,11 +1,15 @@
 """The arithmetic of scaling up against built modules, published figures, and fits by scipy."""
 
 import math
+import weakref
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from scipy import optimize, stats
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,6 +26,7 @@ from sora_edu.scale import (
     fit_with_floor,
     plan,
     saved_bytes,
+    sharded_bytes,
     state_bytes,
     training_days,
     training_flops,
@@ -62,6 +67,11 @@ def test_video_sizes_have_the_widths_of_the_picture_models_and_full_size_is_a_fe
         video, picture = VIDEO_SIZES[name], DIT_SIZES[f"{name}/2"]
         assert (video.width, video.depth, video.heads) == (picture.width, picture.depth, picture.heads)
     assert 1e9 < video_dit_parameters(VIDEO_SIZES["full"]) < 3e9
+
+
+def test_the_full_size_model_has_rotary_positions_and_normalised_queries():
+    full = VIDEO_SIZES["full"]
+    assert (full.positions, full.qk_norm, full.attention) == ("rope", True, "joint")
 
 
 def test_no_token_has_no_cost():
@@ -169,9 +179,13 @@ def test_a_block_keeps_as_many_numbers_as_autograd_says(monkeypatch, fused, qk_n
     assert measured == pytest.approx(closed, rel=0.005)
 
 
+CHOSEN = ({}, {"positions": "rope"}, {"positions": "learned"}, {"attention": "factorised"})
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_whole_model_keeps_what_the_estimate_says(checkpointing):
-    config = VideoDiTConfig(width=64, depth=6, heads=4, text_width=16, condition_width=64)
+@pytest.mark.parametrize("choices", CHOSEN)
+def test_a_whole_model_keeps_what_the_estimate_says(choices, checkpointing):
+    config = VideoDiTConfig(width=64, depth=6, heads=4, text_width=16, condition_width=64, **choices)
     model, x = VideoDiT(config), torch.randn(1, 16, 5, 16, 16)
     y, deepest = torch.randn(1, 3, 16), [0]
     if checkpointing:
@@ -188,12 +202,12 @@ def _run_again(block, deepest):
     """A block's forward pass with its activations thrown away; what one keeps when it runs again is noted."""
     whole = type(block).forward
 
-    def forward(tokens, condition, mask=None):
+    def forward(tokens, condition, **beside):
         with torch.enable_grad():
             lone = tokens.detach().requires_grad_()
-            again = saved_bytes(lambda: whole(block, lone, condition), block.parameters())
+            again = saved_bytes(lambda: whole(block, lone, condition, **beside), block.parameters())
         deepest[0] = max(deepest[0], again)
-        return checkpoint(lambda x, c: whole(block, x, c), tokens, condition, use_reentrant=False)
+        return checkpoint(lambda x, c: whole(block, x, c, **beside), tokens, condition, use_reentrant=False)
 
     return forward
 
@@ -208,6 +222,14 @@ def test_attention_written_out_keeps_its_weights():
     config = replace(SMALL, qk_norm=False)
     kept = {fused: activation_bytes(config, 500, fused=fused, bytes_each=4) for fused in (True, False)}
     assert kept[False] - kept[True] == 4 * SMALL.depth * SMALL.heads * (500**2 - 500)
+
+
+@pytest.mark.parametrize(
+    ("choices", "fused"), [({"conditioning": "cross_attention"}, True), ({"attention": "factorised"}, False)]
+)
+def test_memory_that_is_not_worked_out_is_refused(choices, fused):
+    with pytest.raises(ValueError, match="memory is worked out for adaln_zero alone"):
+        activation_bytes(replace(SMALL, **choices), 50, fused=fused)
 
 
 def test_saved_bytes_counts_each_storage_once():
@@ -330,3 +352,57 @@ def test_the_quoted_speed_of_the_paper_is_a_small_share_of_the_peak():
     """DiT, section 4: 5.7 steps of 256 pictures a second on 256 cores of TPU v3, which are 128 chips."""
     flops = training_flops(dit_macs(DIT_SIZES["XL/2"]), 256, 1)
     assert utilisation(5.7 * flops, 1, CHIPS["TPU v3"], 128) == pytest.approx(0.066, abs=0.001)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all tensors that are made and not yet forgotten, and remembers the most."""
+
+    def __init__(self):
+        super().__init__()
+        self.known, self.now, self.most = {}, 0, 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        made = function(*arguments, **(options or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in self.known:
+                storage = tensor.untyped_storage()
+                self.known[storage._cdata] = storage.nbytes()
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self._forget, storage._cdata)
+        self.most = max(self.most, self.now)
+        return made
+
+    def _forget(self, storage: int) -> None:
+        self.now -= self.known.pop(storage)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_bytes_of_a_step_are_those_of_all_its_tensors(checkpointing):
+    """A plain step holds what a step of the engine does, but for what that puts together for a while."""
+    config = VideoDiTConfig(width=64, depth=6, heads=4, text_width=20, condition_width=24)
+    model = VideoDiT(config)
+    if checkpointing:
+        for block in model.blocks:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    optimiser = torch.optim.AdamW(model.parameters())
+    x, t, y = torch.randn(4, 16, 3, 16, 16), torch.rand(4), torch.randn(4, 1, 20)
+    with LiveBytes() as live:
+        for _ in range(2):
+            model(x, t, y).square().mean().backward()
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=False)  # as in the second of several passes
+    weights = video_dit_parameters(config)
+    there_before = 2 * 4 * weights  # the weights, and their average, which this step does not have
+    estimate = sharded_bytes(config, 192, 4, checkpointing=checkpointing, bytes_each=4)
+    block = (weights - video_dit_parameters(replace(config, depth=0))) / config.depth
+    together = 4 * (weights - config.depth * block + 3 * block)
+    assert live.most + there_before == pytest.approx(estimate - together, rel=0.03)
+
+
+def test_processes_share_what_there_is_once_a_weight_and_a_copy_costs_all_but_the_gradients():
+    weights = video_dit_parameters(SMALL)
+    alone, shared = (sharded_bytes(SMALL, 8, devices=devices) for devices in (1, 4))
+    assert alone - shared == pytest.approx(20 * weights * 3 / 4)
+    assert sharded_bytes(SMALL, 8, devices=4, copied=True) - shared == pytest.approx(4 * weights)
+    with pytest.raises(ValueError, match="devices=0"):
+        sharded_bytes(SMALL, 8, devices=0)

@@ -9,15 +9,22 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
+from sora_edu.dit import DiTBlock
 from sora_edu.patches import patchify_video, unpatchify_video
+from sora_edu.positions import grid, rope_angles_3d, rope_angles_at
 from sora_edu.video_dit import (
+    CHOICES,
     Modulation,
     VideoDiT,
     VideoDiTBlock,
     VideoDiTConfig,
     modulate,
     time_embedding,
+    video_dit_macs,
+    video_dit_parameters,
 )
 
 SMALL = VideoDiTConfig(channels=3, width=24, depth=2, heads=2, text_width=10, condition_width=20)
@@ -288,6 +295,206 @@ def test_bfloat16_says_nearly_the_same(fresh, inputs):
     assert (quick - exact).norm() < 0.05 * exact.norm()
 
 
+# ---- Choices ---------------------------------------------------------------------------------------------
+
+
+CHOSEN = [dict(zip(CHOICES, chosen, strict=True)) for chosen in itertools.product(*CHOICES.values())]
+
+
+def chosen(**choices) -> VideoDiT:
+    return awake(VideoDiT(dataclasses.replace(SMALL, **choices)))
+
+
+def places() -> list[tuple[int, int, int]]:
+    """Frame, row and column of each token, counted by hand."""
+    return list(itertools.product(*map(range, GRID)))
+
+
+def by_hand(block: VideoDiTBlock, x, seen, turned: bool):
+    """A block's attention with joint attention, a mask and complex numbers: q, k normalised, then turned."""
+    attention, heads = block.attention, block.attention.heads
+    q, k, v = (x @ attention.qkv.weight.T + attention.qkv.bias).unflatten(-1, (3, heads, -1)).unbind(2)
+    q, k, v = (part.transpose(1, 2).double() for part in (q, k, v))  # b h n d
+    q = q / (q.square().mean(-1, keepdim=True) + 1e-6).sqrt() * attention.norm_q.weight
+    k = k / (k.square().mean(-1, keepdim=True) + 1e-6).sqrt() * attention.norm_k.weight
+    if turned:  # 12 channels a head: two pairs for each of frame, row and column, at speeds 1 and 1 / 100
+        turns = torch.polar(
+            torch.ones(N, 6, dtype=torch.float64),
+            torch.tensor([[p * s for p in place for s in (1, 0.01)] for place in places()]).double(),
+        )
+        q, k = (torch.view_as_complex(part.unflatten(-1, (-1, 2)).contiguous()) * turns for part in (q, k))
+        q, k = (torch.view_as_real(part).flatten(-2) for part in (q, k))
+    scores = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).masked_fill(~seen, -math.inf)
+    answers = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2).float()
+    return answers @ attention.out.weight.T + attention.out.bias
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "rope"])
+@pytest.mark.parametrize(("number", "axes"), [(0, (0,)), (1, (1, 2)), (2, (0,)), (3, (1, 2))])
+def test_factorised_attention_is_joint_attention_with_a_mask(number, axes, positions, generator):
+    """Even blocks: the same frame; odd ones: the same row and column. In the mask there are no groups."""
+    config = dataclasses.replace(SMALL, attention="factorised", positions=positions)
+    block = awake(VideoDiTBlock(config, number))
+    same = [[all(a[i] == b[i] for i in axes) for b in places()] for a in places()]
+    x, condition = torch.randn(2, N, 24, generator=generator), torch.randn(2, 1, 20, generator=generator)
+    angles = rope_angles_3d(*GRID, 12) if positions == "rope" else None
+
+    joint = DiTBlock.forward(
+        block, x, condition, None, lambda x: by_hand(block, x, torch.tensor(same), positions == "rope")
+    )
+    torch.testing.assert_close(block(x, condition, frames=GRID[0], angles=angles), joint)
+    everyone = DiTBlock.forward(block, x, condition)
+    assert not torch.allclose(everyone, joint, atol=1e-3)
+
+
+def test_rope_turns_the_queries_and_keys_of_joint_blocks(inputs):
+    model = chosen(positions="rope")
+    entered = []
+    model.blocks[0].attention.register_forward_hook(lambda _, args, out: entered.append((args[0], out)))
+    model(**inputs)
+    x, out = entered[0]
+    seen = torch.ones(N, N, dtype=torch.bool)
+    torch.testing.assert_close(out, by_hand(model.blocks[0], x, seen, turned=True))
+    assert not torch.allclose(out, by_hand(model.blocks[0], x, seen, turned=False), atol=1e-3)
+
+
+@pytest.mark.parametrize("attention", CHOICES["attention"])
+@pytest.mark.parametrize("shift", [(1, 0, 0), (0, 7, 0), (0, 0, -3), (20, 11, 5)])
+def test_rope_knows_only_how_far_apart_patches_are(monkeypatch, inputs, attention, shift):
+    """Moved as a whole along time, height and width, a clip is the same clip; stretched it is another."""
+    model = chosen(positions="rope", attention=attention)
+    before = model(**inputs)
+
+    def elsewhere(change):
+        def angles(*sizes_and_dim):
+            *sizes, dim = sizes_and_dim
+            return rope_angles_at(change(grid(*sizes)), dim)
+
+        monkeypatch.setattr("sora_edu.video_dit.rope_angles_3d", angles)
+        return model(**inputs)
+
+    torch.testing.assert_close(elsewhere(lambda at: at + torch.tensor(shift)), before, atol=2e-4, rtol=2e-4)
+    assert not torch.allclose(elsewhere(lambda at: 2 * at), before, atol=1e-3)
+
+
+@pytest.mark.parametrize("positions", CHOICES["positions"])
+@pytest.mark.parametrize("axis", [2, 3, 4])
+def test_no_kind_of_positions_is_blind_to_an_axis(positions, axis, inputs):
+    x, t, y, _, _ = inputs.values()
+    model = chosen(positions=positions)
+    backwards = unpatchify_video(  # whole patches change places
+        patchify_video(x, (1, 2, 2)).unflatten(1, GRID).flip(axis - 1).flatten(1, 3), (1, 2, 2), GRID
+    )
+    tokens = [patchify_video(model(clip, t, y), (1, 2, 2)).unflatten(1, GRID) for clip in (x, backwards)]
+    assert not torch.allclose(tokens[1].flip(axis - 1), tokens[0], atol=1e-3)
+
+
+def test_in_factorised_attention_a_patch_sees_its_frame_then_all_through_it(inputs):
+    """One block: the patches of the same frame. Two: everything, since each of those sees all frames."""
+    for depth, frames in ((1, [0]), (2, [0, 1, 2])):
+        model = chosen(attention="factorised", depth=depth)
+        x = inputs["x"].clone().requires_grad_()
+        model(**inputs | {"x": x})[0, :, 0, :2, :2].square().sum().backward()
+        seen = x.grad[0].abs().amax((0, 2, 3)) > 0
+        assert seen.nonzero().flatten().tolist() == frames and not x.grad[1].any()
+
+
+def test_factorised_attention_has_the_weights_of_joint_attention():
+    joint, factorised = VideoDiT(SMALL), VideoDiT(dataclasses.replace(SMALL, attention="factorised"))
+    shapes = [{name: w.shape for name, w in model.state_dict().items()} for model in (joint, factorised)]
+    assert shapes[0] == shapes[1]
+
+
+def test_learned_positions_are_a_row_of_each_axis_table_added_to_the_tokens(inputs):
+    model = chosen(positions="learned", table=(4, 5, 6))
+    entered = []
+    model.blocks[0].register_forward_pre_hook(lambda _, args: entered.append(args[0]))
+    nn.init.zeros_(model.patch_embed.weight)
+    model(**inputs)
+    weights = model.state_dict()
+    rows = [sum(weights[f"places.tables.{axis}"][p] for axis, p in enumerate(place)) for place in places()]
+    torch.testing.assert_close(entered[0][0] - model.patch_embed.bias, torch.stack(rows))
+
+
+def test_learned_positions_end_where_their_tables_end(inputs):
+    model = chosen(positions="learned", table=(2, 2, 3))
+    with pytest.raises(ValueError, match=r"sizes=\(3, 2, 3\): must be at most \(2, 2, 3\)"):
+        model(**inputs)
+
+
+def test_in_cross_attention_time_and_every_real_text_token_are_asked(inputs):
+    """The context of each block is the time's token and the text's; padding is never looked at."""
+    model = chosen(conditioning="cross_attention")
+    asked = []
+    for block in model.blocks:
+        block.cross.register_forward_pre_hook(lambda _, args: asked.append(args[1:]))
+    y_mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
+    out = model(**inputs, y_mask=y_mask)
+    time = model.time_embed(time_embedding(inputs["t"]))[:, None]
+    context = torch.cat([time, inputs["y"] @ model.text_embed.weight.T + model.text_embed.bias], 1)
+    for told, mask in asked:
+        torch.testing.assert_close(told, context)
+        assert mask[:, 0, 0].tolist() == [[True] * 6, [True] * 3 + [False] * 3]
+    assert len(asked) == SMALL.depth
+    for token in range(5):
+        y = inputs["y"].clone()
+        y[:, token] += 1
+        changed = (model(**inputs | {"y": y}, y_mask=y_mask) - out).abs().amax((1, 2, 3, 4)) > 1e-6
+        assert changed.tolist() == [True, token < 2]
+    assert torch.equal(model(**inputs), model(**inputs, y_mask=torch.ones(2, 5, dtype=torch.bool)))
+
+
+def test_in_cross_attention_the_time_is_one_for_the_clip(inputs, unchecked):
+    model = chosen(conditioning="cross_attention")
+    with pytest.raises(ValueError, match=r"t is \(2, 18\); for x of \(2, 3, 3, 4, 6\) it must be \(2,\)$"):
+        model(**inputs | {"t": torch.zeros(2, N)})
+
+
+@pytest.mark.parametrize("y_mask", [torch.ones(2, 4, dtype=torch.bool), torch.ones(2, 5)])
+def test_a_mask_that_does_not_fit_the_text_is_refused(inputs, unchecked, y_mask):
+    with pytest.raises(ValueError, match=r"y_mask has shape \(2, [45]\).* it must be \(2, 5\), boolean"):
+        chosen()(**inputs, y_mask=y_mask)
+
+
+@pytest.mark.parametrize("choices", CHOSEN, ids=lambda choices: "-".join(choices.values()))
+def test_every_choice_starts_silent_takes_other_grids_and_learns_with_all_its_weights(choices, generator):
+    model = VideoDiT(dataclasses.replace(SMALL, **choices))
+    for size in ((1, 2, 2), (5, 4, 10)):
+        assert not model(torch.randn(1, 3, *size), torch.ones(1), torch.zeros(1, 2, 10)).any()
+    awake(model)
+    x, y = torch.randn(2, 3, 5, 4, 10, generator=generator), torch.randn(2, 3, 10, generator=generator)
+    out = model(x, torch.rand(2), y, torch.ones(2, 3, dtype=torch.bool))
+    out.square().mean().backward()
+    assert out.isfinite().all()
+    still = {name for name, weight in model.named_parameters() if not weight.grad.any()}
+    assert not still
+
+
+@pytest.mark.parametrize("choices", CHOSEN, ids=lambda choices: "-".join(choices.values()))
+@pytest.mark.parametrize("change", [{}, {"qk_norm": False, "depth": 3, "mlp_ratio": 3, "patch": (1, 1, 2)}])
+def test_closed_forms_count_what_torch_counts(choices, change):
+    """Weights on shapes alone; multiply-adds of a real evaluation, in which attention is matrix products."""
+    config = dataclasses.replace(SMALL, **choices, **change)
+    with torch.device("meta"):
+        weights = sum(weight.numel() for weight in VideoDiT(config).parameters())
+    assert weights == video_dit_parameters(config)
+    x, y = torch.zeros(1, 3, 5, 4, 6), torch.zeros(1, 7, 10)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        VideoDiT(config)(x, torch.zeros(1), y)
+    tokens = 5 * (4 // config.patch[1]) * 3
+    assert counter.get_total_flops() == 2 * video_dit_macs(config, tokens, frames=5, text_tokens=7)
+
+
+def test_costs_that_need_more_than_a_number_of_tokens_ask_for_it():
+    factorised = dataclasses.replace(SMALL, attention="factorised")
+    for frames in (None, 0, 5):
+        with pytest.raises(ValueError, match=f"frames={frames}: .* a divisor of tokens=18"):
+            video_dit_macs(factorised, 18, frames=frames)
+    for length in (None, 0):
+        with pytest.raises(ValueError, match=f"text_tokens={length}: with cross_attention"):
+            video_dit_macs(dataclasses.replace(SMALL, conditioning="cross_attention"), 18, text_tokens=length)
+
+
 # ---- Bad input -------------------------------------------------------------------------------------------
 
 
@@ -315,9 +522,11 @@ def test_shapes_that_do_not_go_together_are_explained(model, inputs, unchecked, 
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"conditioning": "film"}, "conditioning='film' is unknown; use one of: adaln_zero"),
-        ({"attention": "local"}, "attention='local' is unknown; use one of: joint"),
-        ({"positions": "none"}, "positions='none' is unknown; use one of: sinusoidal"),
+        ({"conditioning": "film"}, "conditioning='film' is unknown; use one of: adaln_zero, cross_attention"),
+        ({"attention": "local"}, "attention='local' is unknown; use one of: joint, factorised"),
+        ({"positions": "none"}, "positions='none' is unknown; use one of: sinusoidal, learned, rope"),
+        ({"positions": "rope", "width": 32, "heads": 8}, "width=32, heads=8: rope turns the 4 channels"),
+        ({"positions": "rope", "width": 36, "heads": 4}, "must be even and at least 6"),
     ],
 )
 def test_an_unknown_choice_is_explained(choice, message):
@@ -325,8 +534,8 @@ def test_an_unknown_choice_is_explained(choice, message):
         VideoDiTConfig(**choice)
 
 
-def test_a_patch_from_json_is_a_tuple_again(unchecked):
-    assert VideoDiTConfig(patch=[1, 2, 2]) == VideoDiTConfig()
+def test_tuples_from_json_are_tuples_again(unchecked):
+    assert VideoDiTConfig(patch=[1, 2, 2], table=[9, 16, 16]) == VideoDiTConfig()
 
 
 # ---- Weights ---------------------------------------------------------------------------------------------

@@ -108,12 +108,18 @@ def _is_hidden_matrix(name: str, parameter: Tensor) -> bool:
 
 
 @torch.no_grad()
-def update_ema(average: nn.Module, model: nn.Module, step: int, decay: float) -> None:
-    """Moves the average towards the weights, faster at the start, when the weights still run."""
+def move_average(averages: list[Tensor], weights: list[Tensor], step: int, decay: float) -> None:
+    """Moves averages towards their weights, faster at the start, when the weights still run."""
     decay = min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(averages, weights, 1 - decay)
+
+
+@torch.no_grad()
+def update_ema(average: nn.Module, model: nn.Module, step: int, decay: float) -> None:
+    """Moves the average model towards the model, and copies the buffers."""
     pairs = zip(average.parameters(), model.parameters(), strict=True)
     averages, weights = map(list, zip(*pairs, strict=True))
-    torch._foreach_lerp_(averages, weights, 1 - decay)
+    move_average(averages, weights, step, decay)
     for kept, current in zip(average.buffers(), model.buffers(), strict=True):
         kept.copy_(current)
 
@@ -152,12 +158,29 @@ def read_tensors(path: Path, names: Sequence[str]) -> dict:
     return kept
 
 
+def refuse_other(path: Path, kept: dict, wanted: dict, what: str = "a run with other settings") -> None:
+    """Raises ValueError, naming what differs, if a checkpoint was kept with other settings than wanted."""
+    changed = [
+        f"{name}: {kept.get(name)} there, {wanted.get(name)} here"
+        for name in sorted({**kept, **wanted})
+        if kept.get(name) != wanted.get(name)
+    ]
+    if changed:
+        raise ValueError(
+            f"{path} is of {what} ({'; '.join(changed)}); "
+            "resume with the same settings, or train into a new folder with --out"
+        )
+
+
 class Run:
     """One training run in a folder: the model, its average, its optimisers, its curve."""
 
+    quiet = False
+    """Whether to leave talking to another process."""
+
     def __init__(self, model: nn.Module, config: LoopConfig, folder: Path):
         self.model, self.config, self.folder = model, config, Path(folder)
-        self.average = copy.deepcopy(model).requires_grad_(False)
+        self.average = self._first_average()
         self.optimisers = make_optimisers(model, config)
         self.step, self.seconds = 0, 0.0
         self.curve: list[tuple[int, float, float]] = []
@@ -165,6 +188,9 @@ class Run:
         self.device = next(model.parameters()).device
         self.dtype = working_dtype(self.device)  # of the products; a run that goes on keeps its own
         self.folder.mkdir(parents=True, exist_ok=True)
+
+    def _first_average(self) -> nn.Module:
+        return copy.deepcopy(self.model).requires_grad_(False)
 
     def resume(self) -> bool:
         """Goes on from the folder's checkpoint, if there is one.
@@ -175,12 +201,7 @@ class Run:
         if not path.exists():
             return False
         state = read_tensors(path, STATE)
-        if state["config"] != asdict(self.config):
-            changed = sorted(k for k, v in asdict(self.config).items() if state["config"].get(k) != v)
-            raise ValueError(
-                f"{path} is of a run with other settings ({', '.join(changed)}); "
-                "resume with the same settings, or train into a new folder with --out"
-            )
+        refuse_other(path, state["config"], asdict(self.config))
         try:
             self.model.load_state_dict(state["model"])
         except RuntimeError as error:
@@ -208,18 +229,34 @@ class Run:
             "dtype": self.dtype,
         }
         write_tensors(self.folder / CHECKPOINT, state)
+        self._write_curve()
+
+    def _write_curve(self) -> None:
         rows = [f"{step},{seconds:.1f},{loss:.5f}" for step, seconds, loss in self.curve]
         write_whole(self.folder / CURVE, "\n".join(["step,seconds,loss", *rows, ""]).encode())
 
-    def train(self, loss_at: Callable[[torch.Generator], Tensor], title: str = "training") -> nn.Module:
+    def memory(self) -> int | float:
+        """Bytes that the run takes here before its first batch."""
+        return fixed_memory(self.model)
+
+    def _must_stop(self, interrupted: bool) -> bool:
+        return interrupted
+
+    def train(self, loss_at: Callable[..., Tensor], title: str = "training") -> nn.Module:
         """Runs the steps that are left and returns the averaged model.
 
         `loss_at(generator)` draws a batch and gives its loss. Raises TrainingStopped after Ctrl-C, once the
         checkpoint is safe, and FloatingPointError at the first loss or gradient that is not finite.
         """
-        size = f"{fixed_memory(self.model) / 1e6:.0f} MB"
-        tqdm.write(f"{title}: weights, average, gradients and optimiser take {size}; a batch comes on top")
-        bar = tqdm(total=self.config.steps, initial=self.step, desc=title, unit="step", mininterval=2)
+        if not self.quiet:
+            size = f"{self.memory() / 1e6:.0f} MB"
+            tqdm.write(
+                f"{title}: weights, average, gradients and optimiser take {size}; a batch comes on top"
+            )
+        bar = tqdm(
+            total=self.config.steps, initial=self.step, desc=title, unit="step", mininterval=2,
+            disable=self.quiet,
+        )  # fmt: skip
         with _interrupts_wait() as interrupted, bar:
             while self.step < self.config.steps:
                 start = time.perf_counter()
@@ -232,17 +269,24 @@ class Run:
                     self.recent.clear()
                 if self.step % self.config.save_every == 0 or self.step == self.config.steps:
                     self.save()
-                if interrupted:
+                if self._must_stop(bool(interrupted)):
                     self.save()
-                    kept = self.folder / CHECKPOINT
-                    raise TrainingStopped(f"stopped at step {self.step}; {kept} holds everything")
+                    raise TrainingStopped(f"stopped at step {self.step}; {self.kept_at} holds everything")
         return self.average
 
-    def _one_step(self, loss_at) -> float:
+    @property
+    def kept_at(self) -> Path:
+        """Where the last checkpoint is."""
+        return self.folder / CHECKPOINT
+
+    def _set_learning_rates(self) -> None:
         factor = learning_rate_factor(self.step, self.config)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = group["peak_lr"] * factor
+
+    def _one_step(self, loss_at) -> float:
+        self._set_learning_rates()
         with autocast(self.dtype, self.device):
             loss = loss_at(step_generator(self.config.seed, self.step))
         value = loss.item()

@@ -40,6 +40,7 @@ from sora_edu.data.world import (
     sample_scene,
     trajectories,
 )
+from sora_edu.evaluate import frechet
 from sora_edu.train.denoising import fit
 from sora_edu.weights import load_weights, save_weights
 
@@ -315,17 +316,8 @@ def share_read(
 
 @torch.no_grad()
 def frechet_distance(images: Float[Tensor, "n 3 h w"], others: Float[Tensor, "m 3 h w"]) -> float:
-    """How differently two sets of pictures look to the reader: 0 for the same set.
-
-    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of the mean and the covariance of its features. Small sets
-    give too large a distance, so compare only sets of one size, and with what as many real pictures give.
-    Source: Heusel et al. 2017, whose features are Inception's.
-    """
-    one, two = (picture_reader().features(x.clamp(-1, 1)).double() for x in (images, others))
-    first, second = torch.cov(one.T), torch.cov(two.T)
-    overlap = torch.linalg.eigvals(first @ second).real.clamp(min=0).sqrt().sum()
-    distance = (one.mean(0) - two.mean(0)).square().sum() + first.trace() + second.trace() - 2 * overlap
-    return distance.item()
+    """How differently two sets of pictures look to the reader, by its features; see `evaluate.frechet`."""
+    return frechet(*(picture_reader().features(x.clamp(-1, 1)) for x in (images, others)))
 
 
 @lru_cache(maxsize=1)

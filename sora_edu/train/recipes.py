@@ -363,9 +363,7 @@ def _finished(model: nn.Module, folder: Path, train: Callable[[], nn.Module]) ->
     return model.eval()
 
 
-def train_tiny(
-    out: Path, loop: LoopConfig = DIT_LOOP, clips: int = CLIPS, start: Path | None = None
-) -> Sora:
+def train_tiny(out: Path, loop: LoopConfig = DIT_LOOP, clips: int = CLIPS, start: Path | None = None) -> Sora:
     """Trains all of tiny Sora in order and writes the checkpoint to `out`/checkpoint.
 
     With `start`, a checkpoint such as data/checkpoints/tiny, the stages before the DiT are taken from it and
@@ -393,6 +391,15 @@ RECIPES = {
     "text": (train_text, TEXT_LOOP),
     "tiny": (train_tiny, DIT_LOOP),
 }
+FULL_SIZE = "full-size"
+OPTIONS = {
+    "tiny": ("start", "clips"),
+    FULL_SIZE: (
+        *("config", "data", "clips", "frames", "side", "encoders"),
+        *("save_every", "accumulate", "checkpointing", "compiled"),
+    ),
+}
+"""By recipe, what only some of them take, beside steps and batch."""
 
 
 def run(
@@ -400,26 +407,41 @@ def run(
     out: Path | None = None,
     resume: Path | None = None,
     steps: int | None = None,
-    start: Path | None = None,
-    clips: int | None = None,
     batch: int | None = None,
+    **extra,
 ) -> None:
     """Runs a recipe into a folder, `runs/NAME` by default, going on where it was if it was stopped there.
 
-    `resume` is another word for the folder of a stopped run; `steps` and `batch` change the last stage;
-    `start`, a checkpoint to go on from, and `clips`, the size of the cache of latents, are for `tiny`. Raises
-    ValueError for what does not fit.
+    Args:
+        name: of the recipe: one of `RECIPES`, or "full-size".
+        out: the folder.
+        resume: another word for it, where it must be that of a stopped run.
+        steps, batch: of the last stage, instead of the recipe's.
+        extra: what only some recipes take, see `OPTIONS`: those of `train_tiny` and `train_full_size`. None
+            stands for the recipe's own.
+
+    Raises:
+        ValueError: what does not fit.
     """
-    if name not in RECIPES:
-        raise ValueError(f"recipe {name!r} is unknown; use one of: {', '.join(RECIPES)}")
+    if name not in (*RECIPES, FULL_SIZE):
+        raise ValueError(f"recipe {name!r} is unknown; use one of: {', '.join((*RECIPES, FULL_SIZE))}")
     if resume is not None and not Path(resume).is_dir():
         raise ValueError(f"resume={str(resume)!r} is no folder of a run; leave it out to start afresh")
-    for key, value in (("steps", steps), ("clips", clips), ("batch", batch)):
-        if value is not None and value < 1:
-            raise ValueError(f"{key}={value} must be a whole number of at least 1")
-    extra = {key: value for key, value in (("start", start), ("clips", clips)) if value is not None}
-    if extra and name != "tiny":
-        raise ValueError(f"{' and '.join(extra)}: for the recipe tiny alone; leave it out for {name}")
+    extra = {key: value for key, value in extra.items() if value is not None}
     counts = {key: value for key, value in (("steps", steps), ("batch", batch)) if value is not None}
+    for key, value in {**counts, **extra}.items():
+        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+            raise ValueError(f"{key}={value} must be a whole number of at least 1")
+    if foreign := [key for key in extra if key not in OPTIONS.get(name, ())]:
+        homes = [recipe for recipe, own in OPTIONS.items() if set(foreign) <= set(own)]
+        raise ValueError(
+            f"{' and '.join(foreign)}: for the recipe {' or '.join(homes)} alone; leave it out for {name}"
+        )
+    folder = Path(resume or out or Path("runs") / name)
+    if name == FULL_SIZE:
+        from sora_edu.train.full_size import train_full_size  # which takes its toy clips from here
+
+        train_full_size(folder, **counts, **extra)
+        return
     train, loop = RECIPES[name]
-    train(Path(resume or out or Path("runs") / name), replace(loop, **counts), **extra)
+    train(folder, replace(loop, **counts), **extra)

@@ -66,8 +66,8 @@ class _Checkpointed(nn.Module):
         super().__init__()
         self.block = block
 
-    def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        return checkpoint(self.block, tokens, condition, use_reentrant=False)
+    def forward(self, tokens: Tensor, condition: Tensor, **beside) -> Tensor:
+        return checkpoint(self.block, tokens, condition, use_reentrant=False, **beside)
 
 
 class Switched:
