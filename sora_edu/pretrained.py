@@ -52,7 +52,8 @@ def _fetched(package: str, name: str, load: Callable[[], Any]) -> Any:
     except (OSError, ValueError) as error:
         raise ConnectionError(
             f"{name}: its files could not be fetched from the Hugging Face hub ({type(error).__name__}). "
-            "Check the name and the connection; or copy the folder from a machine that has it and give its path"
+            "Check the name and the connection; or copy the folder from a machine that has it and give its "
+            "path"
         ) from error
 
 

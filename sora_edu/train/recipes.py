@@ -138,7 +138,7 @@ def encode_scenes(
     n: int,
     title: str = "clips",
     frames: int = FRAMES,
-    masks: Float[Tensor, "n t h w"] | None = None,
+    masks: Float[Tensor, "n frames height width"] | None = None,
 ) -> Float[Tensor, "n c t h w"] | tuple[Float[Tensor, "n c t h w"], Float[Tensor, "n c t h w"]]:
     """Renders and encodes the first `n` scenes; many are rendered by processes of their own.
 
