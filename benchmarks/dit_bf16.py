@@ -5,7 +5,9 @@
 
 Both models have random weights of the same shapes, in the format that is named, and take turns in one run,
 so that whatever else the machine does falls on both alike; the spread is over the rounds. The best rate of a
-matrix product in the same format is measured between them, again and again. A processor without units for
+matrix product in the same format is measured between them, again and again. On a processor the seconds are
+those that it worked, which other programs do not lengthen: take one thread for them to be those of a clock
+on a quiet machine (OMP_NUM_THREADS=1). A processor without units for
 bf16 emulates it, and then both models are slower in it than in float32: the script says so.
 """
 
@@ -24,7 +26,7 @@ from sora_edu.precision import DTYPES, best_device
 from sora_edu.scale import training_flops
 
 CONFIG = DIT_SIZES["S/2"]
-SIDES = (512, 1024, 2048, 4096)
+SIDES = (256, 512, 1024, 2048, 4096, 8192)
 """Sides of the square matrices whose product is timed; on a processor the first two."""
 
 
@@ -39,20 +41,22 @@ def diffusers_model() -> nn.Module:
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds that it takes, to the end."""
-    start = time.perf_counter()
+    """Seconds that it takes, to the end; on a processor those of all its threads together."""
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    start = clock()
     work()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def best_rate(dtype: torch.dtype, device: torch.device) -> float:
-    """FLOPs in a second of the quickest product of two matrices, each size tried three times."""
+    """FLOPs in a second of the quickest product of two matrices, in both layouts that a layer has."""
     rates = []
     for side in SIDES if device.type == "cuda" else SIDES[:2]:
         x = torch.randn(side, side, device=device).to(dtype)
-        rates += [2 * side**3 / timed(lambda x=x: x @ x, device) for _ in range(3)]
+        for y in (x, x.T) * 2:  # backward and forward: where bf16 is emulated, one may be much quicker
+            rates.append(2 * side**3 / timed(lambda x=x, y=y: x @ y, device))
     return max(rates)
 
 

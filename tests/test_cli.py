@@ -273,7 +273,8 @@ def test_train_hands_the_options_to_the_recipe(capsys, here, monkeypatch):
     monkeypatch.setattr(recipes, "run", lambda *names, **options: calls.append((names, options)))
     assert outcome(capsys, "train", "tiny", "--steps", "3", "--start", "kept")[0] == 0
     options = {"out": Path("runs/tiny"), "resume": None, "steps": 3, "start": Path("kept")}
-    options |= {"batch": None, "clips": None}
+    others = ("batch", "clips", "config", "data", "frames", "side", "encoders", "save_every", "accumulate")
+    options |= dict.fromkeys((*others, "checkpointing", "compiled"))
     assert calls == [(("tiny",), options)]
 
 

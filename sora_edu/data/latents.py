@@ -115,12 +115,13 @@ class LatentFolder:
         latents, texts, masks = zip(*clips, strict=True)
         texts = [F.pad(text, (0, 0, 0, longest - len(text))) for text in texts]
         masks = [F.pad(mask, (0, longest - len(mask))) for mask in masks]
-        return torch.stack(latents).float(), torch.stack(texts).float(), torch.stack(masks)
+        return torch.stack(latents), torch.stack(texts), torch.stack(masks)
 
     def _clip(self, path: Path, row: int) -> tuple[Tensor, ...]:
         try:
             with safe_open(path, "pt") as file:
-                return tuple(file.get_slice(name)[row] for name in TENSORS)
+                latents, text, mask = (file.get_slice(name)[row] for name in TENSORS)
+                return latents.float(), text.float(), mask  # before anything is done: autocast refuses half
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} has changed since its folder was opened ({error})") from error
 

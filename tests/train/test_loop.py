@@ -377,8 +377,8 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     run = start(tmp_path, replace(TOY, steps=2))
     run.train(loss_of(run))
     before = (tmp_path / CHECKPOINT).read_bytes()
-    changed = r"settings \(lr: 0.01 there, 0.5 here; seed: 0 there, 3 here\); .*--out"
-    with pytest.raises(ValueError, match=changed):
+    changed = r"\(lr: 0.01 there, 0.5 here; seed: 0 there, 3 here\)"
+    with pytest.raises(ValueError, match=f"other settings {changed}; .*new folder with --out"):
         start(tmp_path, replace(TOY, steps=2, lr=0.5, seed=3)).resume()
     assert (tmp_path / CHECKPOINT).read_bytes() == before
 
