@@ -2,7 +2,7 @@
 # Every path is relative and quoted, so that the course may live in a folder with spaces in its name.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test video
+.PHONY: help setup lab test nbgrader solutions video
 
 LAB_ARGS ?=
 PROMPT ?=
@@ -13,7 +13,7 @@ PY := .venv/bin/python
 
 help:  ## List these commands
 	@echo "make COMMAND, where COMMAND is one of"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-8s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-9s %s\n", $$1, $$2 }'
 	@echo "Options: PYTHON=python3.11 (which Python makes the environment), TORCH=cpu|default|URL (where torch"
 	@echo "comes from), OUT=clip.mp4 (for make video), LAB_ARGS=\"--no-browser --port 9999\" (for make lab)"
 
@@ -41,6 +41,13 @@ test: setup  ## Run every test: style, unit tests, notebooks as they ship, noteb
 	@$(PY) -m ruff check .
 	@$(PY) -m pytest --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg \
 	    --nbval-cell-timeout=600 -n 2 --dist loadscope tests notebooks
+
+nbgrader: setup  ## Make the graded assignments, and take one through nbgrader and back
+	@$(PY) -m sora_edu.teach.grading _build/nbgrader/assignments
+	@$(PY) tools/nbgrader_round_trip.py
+
+solutions: setup  ## Write all answers, for the instructor, to _build/solutions
+	@$(PY) tools/instructor.py solutions
 
 video:  ## Write a clip:  make video PROMPT="a red star bounces"
 	@[ -n "$$PROMPT" ] || { echo 'Which clip? For example:  make video PROMPT="a red star bounces"' >&2; exit 2; }

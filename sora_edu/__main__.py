@@ -1,4 +1,4 @@
-"""The command line: `python -m sora_edu generate | train | evaluate | cost`.
+"""The command line: `python -m sora_edu generate | train | evaluate | cost | progress`.
 
 Bad input ends with one clear message and exit code 2, Ctrl-C with 130; nothing half-written stays behind.
 Everything heavy is imported by the command that needs it, so that `--help` comes at once.
@@ -169,6 +169,14 @@ def cost(options: argparse.Namespace) -> None:
     )
 
 
+def progress(options: argparse.Namespace) -> None:
+    """Prints which exercises have passed, and the next one."""
+    from sora_edu.teach.progress import progress
+
+    table = progress(reset=options.reset)
+    print((table.next or table.summary) if options.next else table)
+
+
 class _Bar:
     """A progress bar that stays away where nobody would see it move, and that learns its length late."""
 
@@ -199,11 +207,11 @@ class _Bar:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=PROGRAM, description="Make clips from prompts, train the models, measure them.",
+        prog=PROGRAM, description="Make clips from prompts, train the models, measure them; your progress.",
         epilog=EPILOG, allow_abbrev=False,
     )  # fmt: skip
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_generate, _add_train, _add_evaluate, _add_cost):
+    for add in (_add_generate, _add_train, _add_evaluate, _add_cost, _add_progress):
         add(commands)
     return parser
 
@@ -372,6 +380,15 @@ def _add_cost(commands) -> None:
     parser.add_argument(
         "--no-checkpointing", action="store_true", help="keep all activations instead of a block's input"
     )
+
+
+def _add_progress(commands) -> None:
+    parser = _add(
+        commands, "progress", progress, "Print how far you have come in the exercises, and what is next.",
+        "progress --next",
+    )  # fmt: skip
+    parser.add_argument("--next", action="store_true", help="one line: where to go on")
+    parser.add_argument("--reset", action="store_true", help="start again; the old file is kept")
 
 
 if __name__ == "__main__":

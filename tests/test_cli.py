@@ -19,6 +19,8 @@ from sora_edu.__main__ import main
 from sora_edu.clips import Clip, read_frames
 from sora_edu.sora import Sora, SoraConfig
 from sora_edu.tasks import TASKS
+from sora_edu.teach.exercise import every
+from sora_edu.teach.progress import remember
 from sora_edu.train import recipes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -120,6 +122,18 @@ def test_cost_prints_the_plan_of_a_model(capsys):
     assert f"{12 * made.macs / 989.4e12 / 0.4:.2f} s" in out
 
 
+def test_progress_says_what_is_next(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("SORA_EDU_HOME", str(tmp_path))
+    first, second, *_ = every()
+    code, out, _ = outcome(capsys, "progress", "--next")
+    assert code == 0 and out == f"next: 00, exercise 1: {first.title} ({first.minutes} minutes)\n"
+    remember(first.id, passed=True)
+    assert outcome(capsys, "progress", "--next")[1].startswith(f"next: 00, exercise 2: {second.title}")
+    assert f"1 of {len(every())} exercises passed" in outcome(capsys, "progress")[1]
+    assert "the old file is kept" in outcome(capsys, "progress", "--reset")[1]
+    assert outcome(capsys, "progress", "--next")[1].startswith("next: 00, exercise 1")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -161,7 +175,7 @@ def test_evaluate_prints_a_table_and_writes_json(capsys, here, tmp_path_factory,
     assert report["checkpoint_sha256"] == Sora.from_pretrained(folder).sha256
 
 
-@pytest.mark.parametrize("command", [[], ["generate"], ["train"], ["evaluate"]])
+@pytest.mark.parametrize("command", [[], ["generate"], ["train"], ["evaluate"], ["progress"]])
 def test_help_is_there_and_quick(command):
     before = os.times()
     done = subprocess.run(

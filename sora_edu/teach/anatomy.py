@@ -55,6 +55,12 @@ MAX_BYTES = 3_000_000
 TIMES = r"<!-- times -->.*?<!-- /times -->"
 """Where the measured times stand; they are not counted as prose."""
 
+HELP = (
+    "<!-- help -->Words: [glossary](../docs/glossary.md) · symbols: [notation](../docs/notation.md) · "
+    "a message that stops you: [errors](../docs/errors.md)<!-- /help -->"
+)
+"""What every chapter's prose ends with; `notebooks link` writes it, and it is not counted as prose."""
+
 SPEAKER_FOLD = r"<details><summary>For the speaker</summary>\n\n(?!\s)(?:(?!<details).)+\n\n</details>"
 """A closed fold around what a speaker may say: notes under the slides, one quiet line to a lone reader.
 
@@ -125,7 +131,7 @@ def tags(cell: NotebookNode) -> list[str]:
 
 def words(chapter: Chapter) -> int:
     """Words of prose: code, formulas, tags and addresses are not counted."""
-    text = "\n".join(_without_code(cell.source) for cell in chapter.markdown)
+    text = "\n".join(_without_code(cell.source) for cell in chapter.markdown).replace(HELP, "")
     for pattern in (TIMES, r"<!--.*?-->", r"<[^>]+>", r"\$\$.*?\$\$", r"\$[^$\n]+\$", r"(?<=\])\([^)]*\)"):
         text = re.sub(pattern, " ", text, flags=re.DOTALL)
     return len(re.findall(r"[^\W\d_][\w'’-]*", text))
@@ -265,6 +271,8 @@ def _exercises(chapter: Chapter) -> Iterator[str]:
     for name in sorted({*names, *expected}):
         if names.count(name) != expected.count(name):
             yield f"exercise {name}: {names.count(name)} stubs here, {expected.count(name)} in the engine"
+    if sorted(names) == sorted(expected) and names != expected:
+        yield f"the exercises come as {', '.join(names)}; the engine numbers them {', '.join(expected)}"
     cells = chapter.notebook.cells
     for index, cell in enumerate(cells):
         if name := ours(cell).get("exercise"):
@@ -294,6 +302,11 @@ def _hides_a_verdict(source: str) -> bool:
     return any(isinstance(call, ast.Call) and getattr(call.func, "id", "") == "check" for call in calls)
 
 
+def _help(chapter: Chapter) -> Iterator[str]:
+    if not chapter.markdown or not chapter.markdown[-1].source.endswith(HELP):
+        yield "the prose does not end with the links to glossary, notation and errors: run `notebooks link`"
+
+
 def _quiz(chapter: Chapter) -> Iterator[str]:
     if not any(re.search(r"\bquiz\(", cell.source) for cell in chapter.code):
         yield "no quiz"
@@ -309,6 +322,7 @@ _RULES: tuple[Callable[[Chapter], Iterator[str]], ...] = (
     _execution,
     _times,
     _exercises,
+    _help,
     _quiz,
 )
 

@@ -133,7 +133,7 @@ def check(exercise: str | Exercise, mine: Any) -> CheckResult:
         ValueError: no exercise has this id.
     """
     exercise = _resolve(exercise)
-    result = _borrowed(exercise) if _is_the_courses(exercise, mine) else judge(exercise, mine)
+    result = _borrowed(exercise) if is_the_courses(exercise, mine) else judge(exercise, mine)
     if result.stage != "not attempted":
         before, named = recall(exercise.id), result.misconception and result.misconception.id
         # A named mistake comes with the first rung of its own ladder; a new one starts at the bottom.
@@ -211,7 +211,7 @@ def use(exercise: str | Exercise, mine: Any) -> Any:
         ValueError: no exercise has this id.
     """
     exercise = _resolve(exercise)
-    if not _is_the_courses(exercise, mine) and judge(exercise, mine).passed:
+    if not is_the_courses(exercise, mine) and judge(exercise, mine).passed:
         print(f"{exercise.id}: going on with your own answer.")
         return mine
     print(f"{exercise.id}: going on with the course's answer; yours can take its place at any time.")
@@ -483,7 +483,7 @@ def _not_attempted(exercise: Exercise, mine: Any, returned_none: bool = False) -
     return CheckResult(exercise, "not attempted", tuple(lines))
 
 
-def _is_the_courses(exercise: Exercise, mine: Any) -> bool:
+def is_the_courses(exercise: Exercise, mine: Any) -> bool:
     """True for the very function or class that `use` hands out in place of a learner's."""
     return exercise.kind != "value" and mine is exercise.reference
 

@@ -1,6 +1,7 @@
 """Commands for whoever edits the notebooks.
 
     python -m sora_edu.teach.notebooks run   [NOTEBOOK...]    runs them in place, for fresh outputs
+    python -m sora_edu.teach.notebooks link  [NOTEBOOK...]    ends their prose with the links to help
     python -m sora_edu.teach.notebooks time  [NOTEBOOK...]    measures their times and writes them in
     python -m sora_edu.teach.notebooks check [NOTEBOOK...]    says where they fall short of the anatomy
 
@@ -26,13 +27,14 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 from sora_edu.files import write_whole
-from sora_edu.teach.anatomy import MAX_BYTES, TIMES, Chapter, code_hash, ours, tags, violations
+from sora_edu.teach.anatomy import HELP, MAX_BYTES, TIMES, Chapter, code_hash, ours, tags, violations
 
 CELL_SECONDS = 600
 """Time after which a cell counts as stuck."""
 
 _CORES = 2
 _TIMES = re.compile(TIMES, re.DOTALL)
+_HELP = re.compile("<!-- help -->.*?<!-- /help -->", re.DOTALL)
 _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -89,6 +91,7 @@ def run(path: Path) -> None:
     notebook.metadata["kernelspec"] = dict(_KERNEL)
     notebook.metadata["language_info"] = {"name": "python"}
     notebook.metadata.pop("widgets", None)
+    link(notebook)
     notebook.metadata["sora_edu"] = {**ours(notebook), "executed": code_hash(notebook)}
     if (size := len(nbformat.writes(notebook).encode())) >= MAX_BYTES:
         raise ValueError(f"{path}: {size} bytes with its outputs; less than {MAX_BYTES} would do")
@@ -155,6 +158,15 @@ def stamp(notebook: NotebookNode, times: dict) -> None:
         notebook.cells[0].source += f"\n\n{line}"
 
 
+def link(notebook: NotebookNode) -> None:
+    """Ends the prose with the links to glossary, notation and errors, once."""
+    prose = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+    for cell in prose:
+        cell.source = _HELP.sub("", cell.source).rstrip()
+    if prose:
+        prose[-1].source += f"\n\n{HELP}"
+
+
 def _minutes(number: int | float) -> str:
     return f"{number:g} minute{'' if number == 1 else 's'}"
 
@@ -213,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Exit code 1: a cell failed or a rule is broken; 2: bad arguments."""
     parser = argparse.ArgumentParser(prog="python -m sora_edu.teach.notebooks", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("command", choices=["run", "time", "check"])
+    parser.add_argument("command", choices=["run", "link", "time", "check"])
     parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK")
     options = parser.parse_args(arguments)
     paths = options.notebooks or sorted(Path("notebooks").glob("*.ipynb"))
@@ -230,6 +242,11 @@ def _do(command: str, path: Path) -> int:
         if command == "run":
             run(path)
             print(f"{path}: run")
+        elif command == "link":
+            notebook = read(path)
+            link(notebook)
+            write(path, notebook)
+            print(f"{path}: linked")
         elif command == "time":
             print(f"{path}: {measure(path)}")
         else:

@@ -1,4 +1,4 @@
-"""What a learner has done so far, kept in one small JSON file on their own machine.
+"""What a learner has done so far, kept in one small JSON file on their own machine, and what is next.
 
 The file is `progress.json` in `$SORA_EDU_HOME`, or else in the place where the system keeps such state.
 Nothing here ever stops a lesson: where the file cannot be written, progress lasts as long as the kernel, and
@@ -9,8 +9,9 @@ import html
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ class Record:
     """Rungs of the present hint ladder that have been shown."""
     solution_seen: bool = False
     """True once the solution has been shown."""
+    at: float = field(default=0.0, compare=False)
+    """When something was last done with it, in seconds since 1970; 0: not known."""
 
 
 _unsaved: dict[Path, dict[str, Any]] = {}
@@ -67,14 +70,14 @@ def remember(exercise_id: str, **changes: Any) -> Record:
         The new record.
     """
     entries = _load()
-    record = replace(_record(entries.get(exercise_id)), **changes)
+    record = replace(_record(entries.get(exercise_id)), at=time.time(), **changes)
     entries[exercise_id] = asdict(record)
     _save(entries)
     return record
 
 
 def progress(*, reset: bool = False) -> "ProgressTable":
-    """Shows how far the learner has come.
+    """Shows how far the learner has come, and where to go on.
 
     Args:
         reset: start again from nothing. The old file is kept beside the new one.
@@ -108,6 +111,16 @@ class ProgressTable:
         after = f"; the others take about {left} minutes." if left else "."
         return f"{passed} of {len(self.rows)} exercises passed{after}"
 
+    @property
+    def next(self) -> str:
+        """Where to go on: "next: 07, exercise 3", with its title; empty when all have passed."""
+        row = _next(self.rows)
+        if row is None:
+            return ""
+        chapter, name, title, minutes, _ = row
+        number = [other for at, other, *_ in self.rows if at == chapter].index(name) + 1
+        return f"next: {chapter[:2]}, exercise {number}: {title} ({minutes} minutes)"
+
     def __repr__(self) -> str:
         lines, shown = [], None
         for chapter, name, title, minutes, record in self.rows:
@@ -115,14 +128,18 @@ class ProgressTable:
                 lines.append(chapter)
                 shown = chapter
             lines.append(f"  {name:<32} {minutes:>3} min  {_state(record):<22} {title}".rstrip())
-        return "\n".join([*lines, self.summary, *([self.note] if self.note else [])])
+        return "\n".join([*lines, *self._foot])
+
+    @property
+    def _foot(self) -> list[str]:
+        """The lines under the table."""
+        return [line for line in (self.summary, self.next, self.note) if line]
 
     def _repr_html_(self) -> str:
         """One fold a chapter; those in which something has been tried are open."""
         chapters = groupby(self.rows, key=lambda row: row[0])
         folds = "".join(_fold(chapter, list(rows)) for chapter, rows in chapters)
-        foot = html.escape(self.summary) + (f"<br>{html.escape(self.note)}" if self.note else "")
-        return f"{folds}<p>{foot}</p>"
+        return f"{folds}<p>{'<br>'.join(map(html.escape, self._foot))}</p>"
 
 
 _Row = tuple[str, str, str, int, Record]
@@ -146,6 +163,15 @@ def _fold(chapter: str, rows: list[_Row]) -> str:
     tried = any(record != Record() for *_, record in rows)
     table = f"<table>{line(('exercise', 'title', 'time', 'state'), 'th')}{body}</table>"
     return f"<details{' open' if tried else ''}><summary>{title}: {count}</summary>{table}</details>"
+
+
+def _next(rows: Sequence[_Row]) -> _Row | None:
+    """The exercise to go on with: the last one touched, if it is open, or the first open one after it.
+
+    Where none is open after it, the search begins again at the front.
+    """
+    latest = max(range(len(rows)), key=lambda place: rows[place][4].at, default=0)
+    return next((row for row in (*rows[latest:], *rows[:latest]) if not row[4].passed), None)
 
 
 def _minutes_left(rows: Sequence[_Row]) -> int:

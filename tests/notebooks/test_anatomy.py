@@ -8,7 +8,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from sora_edu.teach import anatomy
 from sora_edu.teach.anatomy import PARTS, Chapter, code_hash, violations, words
 from sora_edu.teach.exercise import Case, Exercise, Hints, Misconception
-from sora_edu.teach.notebooks import read, stamp
+from sora_edu.teach.notebooks import link, read, stamp
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 NAME = "99_toy"
@@ -76,6 +76,7 @@ def chapter() -> Chapter:
     times = {"reading": 1, "exercises": 20, "run": 0.1, "run_float32": 0.2, "code": code}
     notebook.metadata["sora_edu"] = {"executed": code, "times": times}
     stamp(notebook, times)
+    link(notebook)
     return toy
 
 
@@ -126,18 +127,26 @@ BREAKS = {
     "run_float32 takes 4.1 minutes": lambda t: t.notebook.metadata.sora_edu.times.update(run_float32=4.1),
     "3 exercises; 4 to 6": lambda t: _drop(t, "NotImplementedError"),
     "0 stubs here, 1 in the engine": lambda t: _drop(t, "NotImplementedError"),
+    "the engine numbers them": lambda t: _swap(t, "toy.e1", "toy.e2"),
     "no check follows its stub": lambda t: _drop(t, 'check("toy.e2"'),
     "does not show its verdict": lambda t: setattr(
         _cell(t, 'check("toy.e2"'), "source", _cell(t, 'check("toy.e2"').source + "\nprint()"
     ),
     "does not say how many minutes": lambda t: [setattr(c, "source", "A task.") for c in _tasks(t)],
     'slip slip: there is no section "Idea"': lambda t: setattr(_cell(t, "## Idea"), "source", "## Ideas"),
+    "does not end with the links": lambda t: t.notebook.cells.append(_note("The end.")),
     "no quiz": lambda t: _drop(t, "quiz("),
 }
 
 
 def _tasks(toy: Chapter) -> list:
     return [cell for cell in toy.markdown if "5 minutes" in cell.source]
+
+
+def _swap(toy: Chapter, one: str, other: str) -> None:
+    for cell in toy.code:
+        if (name := cell.metadata.sora_edu.get("exercise")) in (one, other):
+            cell.metadata.sora_edu["exercise"] = other if name == one else one
 
 
 @pytest.mark.parametrize("said", BREAKS)

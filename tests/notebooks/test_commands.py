@@ -8,8 +8,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from sora_edu.teach import notebooks
-from sora_edu.teach.anatomy import code_hash
-from sora_edu.teach.notebooks import execute, main, read, solved, stamp, write
+from sora_edu.teach.anatomy import HELP, code_hash
+from sora_edu.teach.notebooks import execute, link, main, read, solved, stamp, write
 
 WIDGET = """
 from IPython.display import display
@@ -138,6 +138,20 @@ def test_progress_of_a_run_is_not_the_users_own(tmp_path: Path, monkeypatch):
 def test_check_lists_what_is_missing(path: Path, capsys):
     assert main(["check", str(path)]) == 1
     assert "no cell opens the part 'promise'" in capsys.readouterr().out
+
+
+def test_link_ends_the_prose_with_the_links_once_and_changes_nothing_else(path: Path):
+    before = read(path)
+    for _ in range(2):
+        assert main(["link", str(path)]) == 0
+    after = read(path)
+    assert after.cells[0].source == f"# Toy\n\n{HELP}"
+    after.cells[0].source = before.cells[0].source
+    assert after == before
+    after.cells.append(new_markdown_cell("More."))
+    link(after)
+    link(after)
+    assert HELP not in after.cells[0].source and after.cells[-1].source == f"More.\n\n{HELP}"
 
 
 @pytest.mark.parametrize("arguments", [["run", "nowhere.ipynb"], ["jump"], []])

@@ -5,6 +5,7 @@ import os
 import re
 import stat
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,50 @@ def test_the_table_shows_every_exercise_and_what_became_of_it():
     for exercise in others:
         remember(exercise.id, passed=True)
     assert repr(progress()).endswith(f"{len(exercises)} of {len(exercises)} exercises passed.")
+
+
+def in_chapter(number: str) -> list[str]:
+    return [exercise.id for exercise in every() if exercise.chapter.startswith(number)]
+
+
+def test_what_comes_next_follows_what_was_touched_last(monkeypatch):
+    clock = iter(range(1, 10**6))
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))
+    assert progress().next.startswith("next: 00, exercise 1: ")
+    first, second, third, *_ = in_chapter("07")
+    remember(first, passed=True)
+    assert progress().next.startswith("next: 07, exercise 2: ")
+    remember(third, attempts=1)
+    assert progress().next.startswith("next: 07, exercise 3: ")  # open, so it stays
+    remember(third, passed=True)
+    assert progress().next.startswith("next: 07, exercise 4: ")
+    remember(in_chapter("02")[0], passed=True)  # back to an earlier chapter
+    assert progress().next.startswith("next: 02, exercise 2: ")
+    for name in (exercise.id for exercise in every() if exercise.chapter >= "07"):
+        remember(name, passed=True)
+    assert progress().next.startswith("next: 00, exercise 1: ")  # round the end
+    assert second not in progress().next
+
+
+def test_when_all_have_passed_nothing_is_next():
+    for exercise in every():
+        remember(exercise.id, passed=True)
+    assert progress().next == "" and "next:" not in repr(progress())
+
+
+def test_the_table_says_what_is_next_wherever_it_is_shown():
+    table = progress()
+    assert table.next in repr(table) and table.next in table._repr_html_()
+    minutes = every()[0].minutes
+    assert table.next == f"next: 00, exercise 1: {every()[0].title} ({minutes} minutes)"
+
+
+def test_progress_of_an_older_version_has_no_times(saved):
+    entries = json.loads(saved.read_text())
+    for entry in entries["exercises"].values():
+        del entry["at"]
+    saved.write_text(json.dumps(entries))
+    assert recall("toy.one") == Record(attempts=2, passed=True) and recall("toy.one").at == 0
 
 
 def test_the_state_folder_follows_the_system(monkeypatch, tmp_path):
