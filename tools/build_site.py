@@ -2,12 +2,11 @@
 
     python tools/build_site.py
 
-Every chapter in `notebooks/` and every page in `docs/` is on it: nothing is listed by hand. The pages are gathered
-in `_build/pages`, laid out as in the repository so that the same links work in both places, and a few are made:
-the gallery, the claims, the reference of the package.
+Every chapter in `notebooks/` and every page in `docs/` is on it: nothing is listed by hand. The pages are
+gathered in `_build/pages`, laid out as in the repository so that the same links work in both places, and a
+few are made: the gallery, the claims, the reference of the package.
 """
 
-import base64
 import csv
 import shutil
 import sys
@@ -17,7 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+from pictures import is_moving
+from pictures import pictures as pictures_of
 from sphinx.cmd.build import build_main
+from web_assets import KATEX, AssetError, fetch
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = ROOT / "docs" / "site"
@@ -25,9 +27,6 @@ BUILD = ROOT / "_build"
 PAGES = BUILD / "pages"
 SITE = BUILD / "site"
 
-sys.path[:0] = [str(CONFIGURATION), str(Path(__file__).parent)]
-from course import is_moving
-from web_assets import KATEX, AssetError, fetch
 
 COPIED = ("CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "LICENSE-docs", "data/README.md")
 STATUS_WORDS = {
@@ -54,10 +53,9 @@ def main() -> int:
         return 2
     gather()
     shutil.rmtree(SITE, ignore_errors=True)
-    code = build_main(
-        ["-b", "html", "-q", "-n", "-W", "--keep-going", "-j", "2", "-c", str(CONFIGURATION)]
-        + ["-d", str(BUILD / "doctrees"), str(PAGES), str(SITE)]
-    )
+    options = ["-b", "html", "-q", "-n", "-W", "--keep-going", "-j", "2"]
+    places = ["-c", str(CONFIGURATION), "-d", str(BUILD / "doctrees"), str(PAGES), str(SITE)]
+    code = build_main([*options, *places])
     if code == 0:
         lay_out_formulas(formulas)
         print(f"{SITE / 'index.html'}, built in {time.monotonic() - began:.0f} s")
@@ -110,8 +108,10 @@ def claims() -> str:
         rows = list(csv.DictReader(file))
     parts = [
         "# What is known about Sora",
-        "OpenAI has said little about how Sora works. Each sentence below carries who says it, what it rests on, and",
-        "one of four words: " + "; ".join(f"**{word}**, {said}" for word, said in STATUS_WORDS.items()) + ".",
+        "OpenAI has said little about how Sora works. Each sentence below carries who says it, what it rests",
+        "on, and one of four words: "
+        + "; ".join(f"**{word}**, {said}" for word, said in STATUS_WORDS.items())
+        + ".",
         "",
         "The table is `data/claims.csv`; a correction is a change of one line there.",
     ]
@@ -119,7 +119,8 @@ def claims() -> str:
         parts += ["", f"## {status.capitalize()}: {meaning}"]
         for row in rows:
             if row["status"] == status:
-                parts += ["", f"**{row['claim']}.** {row['said_by'][:1].upper() + row['said_by'][1:]}. {row['evidence']}."]
+                said_by = row["said_by"][:1].upper() + row["said_by"][1:]
+                parts += ["", f"**{row['claim']}.** {said_by}. {row['evidence']}."]
                 if row["correction"]:
                     parts += ["", f"Instead: {row['correction']}."]
     return "\n".join(parts) + "\n"
@@ -140,16 +141,9 @@ class Picture:
 def moving_pictures() -> Iterator[tuple[Picture, bytes]]:
     """Every moving picture of every chapter, with its bytes."""
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        count = 0
-        for cell in nbformat.read(path, as_version=4).cells:
-            for output in cell.get("outputs", []):
-                if (data := output.get("data", {}).get("image/png")) and is_moving(base64.b64decode(data)):
-                    count += 1
-                    name = f"clips/{path.stem}_{count}.png"
-                    yield (
-                        Picture(name, path.name, output.metadata["image/png"]["alt"]),
-                        base64.b64decode(data),
-                    )
+        moving = [(png, alt) for png, alt in pictures_of(path) if is_moving(png)]
+        for number, (png, alt) in enumerate(moving, 1):
+            yield Picture(f"clips/{path.stem}_{number}.png", path.name, alt), png
 
 
 def gallery(pictures: dict[Picture, bytes]) -> str:
@@ -160,7 +154,8 @@ def gallery(pictures: dict[Picture, bytes]) -> str:
         if picture.chapter != chapter:
             chapter = picture.chapter
             title = nbformat.read(ROOT / "notebooks" / chapter, as_version=4).cells[0].source
-            parts += ["", f"## {title.splitlines()[0].lstrip('# ')}", "", f"[To the chapter](notebooks/{chapter})"]
+            parts += ["", f"## {title.splitlines()[0].lstrip('# ')}", ""]
+            parts += [f"[To the chapter](notebooks/{chapter})"]
         parts += [
             "",
             f"```{{figure}} {picture.file}",
@@ -174,7 +169,7 @@ def gallery(pictures: dict[Picture, bytes]) -> str:
 
 
 def modules() -> list[str]:
-    """Dotted names of the package's modules, without the exercises (their docstrings are for the learner's cell)."""
+    """Dotted names of the package's modules, but for the exercises: these are to be met in the chapters."""
     found = []
     for path in sorted((ROOT / "sora_edu").rglob("*.py")):
         name = path.relative_to(ROOT).with_suffix("")

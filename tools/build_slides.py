@@ -2,8 +2,8 @@
 
     python tools/build_slides.py
 
-The slide metadata of the notebooks say what begins a slide and what is skipped. How much fits on one is measured
-where it is shown, with that browser's fonts: `docs/slides/deck.js` breaks what is too long into further slides.
+The slide metadata of the notebooks say what begins a slide and what is skipped. How much fits on one is
+measured where it is shown, with that browser's fonts: `docs/slides/deck.js` breaks what is too long.
 """
 
 import base64
@@ -26,13 +26,11 @@ from nbformat import NotebookNode
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
+from web_assets import KATEX, REVEAL, AssetError, fetch
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = ROOT / "docs" / "slides"
 SLIDES = ROOT / "_build" / "slides"
-
-sys.path[:0] = [str(Path(__file__).parent)]
-from web_assets import KATEX, REVEAL, AssetError, fetch
 
 CODE_STYLE = "a11y-high-contrast-light"
 FOLD = re.compile(r"^<details><summary>.*?</summary>\s*|\s*</details>$", re.DOTALL)
@@ -65,7 +63,9 @@ def main() -> int:
     (SLIDES / "katex" / "LICENSE").write_bytes((libraries["katex"].parent / "LICENSE").read_bytes())
     for name in ("deck.css", "deck.js"):
         shutil.copyfile(TEMPLATES / name, SLIDES / name)
-    (SLIDES / "code.css").write_text(HtmlFormatter(style=CODE_STYLE).get_style_defs(".code"), encoding="utf-8")
+    (SLIDES / "code.css").write_text(
+        HtmlFormatter(style=CODE_STYLE).get_style_defs(".code"), encoding="utf-8"
+    )
     page = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     decks = []
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
@@ -120,7 +120,9 @@ def shown(output: NotebookNode) -> Iterator[str]:
     """What one output puts on the screen, in the richest form that it has."""
     data = output.get("data", {})
     if "image/png" in data:
-        yield picture(base64.b64decode(data["image/png"]), output.metadata.get("image/png", {}).get("alt", ""))
+        yield picture(
+            base64.b64decode(data["image/png"]), output.metadata.get("image/png", {}).get("alt", "")
+        )
     elif "text/html" in data:
         yield f'<div class="result">{data["text/html"]}</div>'
     elif "text/plain" in data:
@@ -154,7 +156,7 @@ _MARKDOWN.add_render_rule("amsmath", _environment)
 
 
 def prose(text: str) -> str:
-    """Markdown as HTML; a link to a chapter leads to its deck, and other links inside the course to nothing."""
+    """Markdown as HTML; a link to a chapter leads to its deck, other links inside the course to nothing."""
     page = _MARKDOWN.render(COMMENTS.sub("", text))
     page = re.sub(r'href="(\d\d_\w+)\.ipynb(#[^"]*)?"', r'href="\1.html"', page)
     return re.sub(r'<a href="(?![a-z]+://|\d\d_\w+\.html)[^"]*">(.*?)</a>', r"\1", page)

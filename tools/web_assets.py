@@ -1,7 +1,7 @@
 """The browser libraries that the site, the slides and their tests use: fetched once, pinned, checked.
 
-None of them is kept in the repository. They come from the npm registry as plain archives, whose SHA-512 stands
-below, and are kept under `_build/web/`; whoever opens the site or a deck needs no network. Behind a mirror, set
+None of them is in the repository. They come from the npm registry as plain archives, whose SHA-512 stands
+below, and are kept in `_build/web/`; whoever opens the site or a deck needs no network. Behind a mirror, set
 NPM_CONFIG_REGISTRY.
 """
 
@@ -45,7 +45,7 @@ KATEX = Library(
     "jG8uKntjSEcm2EpQOh0XturpPuuC9r3Sq5HLHdsFdWZT27E672SF19QEi+of0/YeOy15lDgRhKvr5614uRrEfA==",
     ("dist/katex.min.js", "dist/katex.min.css", "dist/fonts/", "LICENSE"),
 )
-"""Sets formulas. A quarter of MathJax's size, and it is done when its call returns, so that slides can be measured."""
+"""Sets formulas: a quarter of MathJax's size, and done when its call returns, so slides can be measured."""
 
 REVEAL = Library(
     "reveal.js",

@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # for the extension below
-
 import sora_edu
+
+_HERE = Path(__file__).parent
+sys.path[:0] = [str(_HERE), str(_HERE.parent.parent / "tools")]  # for the extension below
 
 project = "sora_edu"
 author = "the authors of sora_edu"
@@ -52,6 +53,7 @@ html_css_files = ["course.css"]
 html_js_files = [("course.js", {"defer": "defer"})]
 html_show_sourcelink = False
 html_copy_source = False
+html_show_search_summary = False  # it would fetch pages, which browsers refuse to a page opened from disk
 html_theme_options = {
     "top_of_page_buttons": [],
     "light_css_variables": {

@@ -6,14 +6,12 @@
 - Formulas are set by KaTeX, which lies beside the page, and only where a page has some.
 """
 
-import base64
-import hashlib
 import re
 from itertools import cycle
 from pathlib import Path
 
-import nbformat
 from docutils import nodes
+from pictures import is_moving, pictures
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon import Config as NapoleonConfig
 from sphinx.ext.napoleon import GoogleDocstring
@@ -22,69 +20,47 @@ from sphinx.util.typing import ExtensionMetadata
 SPECIAL = re.compile(r"(?<![\w*])\*[\w ]+\*(?![\w*])|[*|]|(?<=\w)_(?!\w)")
 """Emphasis, which both languages write alike, or a sign that only reStructuredText takes for markup."""
 
-
-def is_moving(png: bytes) -> bool:
-    """Whether a PNG is an animation: its control chunk `acTL` stands before the picture's data `IDAT`."""
-    position = 8  # after the signature
-    while position + 8 <= len(png):
-        kind = png[position + 4 : position + 8]
-        if kind in (b"acTL", b"IDAT"):
-            return kind == b"acTL"
-        position += 12 + int.from_bytes(png[position : position + 4], "big")
-    return False
-
-
-def alt_texts(notebook: Path) -> dict[str, str]:
-    """The alt text of each picture among a notebook's outputs, by the picture's SHA-256."""
-    found = {}
-    for cell in nbformat.read(notebook, as_version=4).cells:
-        for output in cell.get("outputs", []):
-            for kind, data in output.get("data", {}).items():
-                if kind.startswith("image/") and (alt := output.metadata.get(kind, {}).get("alt")):
-                    found[hashlib.sha256(base64.b64decode(data)).hexdigest()] = alt
-    return found
+FORMULAS = (nodes.math, nodes.math_block)
 
 
 def describe_pictures(app: Sphinx, doctree: nodes.document) -> None:
     """Give a page's pictures their alt text and mark the moving ones."""
     source = Path(app.env.doc2path(app.env.docname))
-    known = alt_texts(source) if source.suffix == ".ipynb" else {}
+    known = dict(pictures(source)) if source.suffix == ".ipynb" else {}
     for image in doctree.findall(nodes.image):
         path = Path(app.srcdir) / image["uri"]
         if not path.is_file():
             continue
         content = path.read_bytes()
-        if alt := known.get(hashlib.sha256(content).hexdigest()):
+        if alt := known.get(content):
             image["alt"] = alt
         if is_moving(content):
             image["classes"].append("clip")
+
+
+def prepare_docstring(app: Sphinx, what: str, name: str, thing: object, options, lines: list[str]) -> None:
+    """Turn a docstring into reStructuredText, in place; sections such as `Args:` are napoleon's work."""
+    for number, line in enumerate(lines):
+        after = [*lines[number + 1 : number + 3], "", ""]
+        if line.rstrip() == "Returns:":  # a sentence follows, never a type
+            lines[number + 1] = lines[number + 1].replace("    ", "    : ", 1)
+        if line.rstrip().endswith(":") and after[0] == "" and after[1].startswith("    "):
+            line += ":"  # code follows
+        if not line.startswith("    >>>"):
+            parts = zip(cycle((False, True)), re.split(r"(`+[^`]*`+)", line), strict=False)
+            line = "".join(part if is_code else SPECIAL.sub(_escape, part) for is_code, part in parts)
+        lines[number] = line
+    if what not in ("attribute", "data", "property"):  # where napoleon takes words before a colon for a type
+        lines[:] = GoogleDocstring(lines, NapoleonConfig(), app, what, name, thing, options).lines()
 
 
 def _escape(found: re.Match) -> str:
     return found[0] if len(found[0]) > 1 else "\\" + found[0]
 
 
-def prepare_docstring(app: Sphinx, what: str, name: str, thing: object, options, lines: list[str]) -> None:
-    """Turn a docstring into reStructuredText, in place; sections such as `Args:` are napoleon's work."""
-    for number, line in enumerate(lines):
-        if line.rstrip() == "Returns:":  # a sentence follows, never a type
-            lines[number + 1] = lines[number + 1].replace("    ", "    : ", 1)
-        code_follows = lines[number + 1 : number + 2] == [""] and "".join(lines[number + 2 :][:1]).startswith("    ")
-        if code_follows and line.rstrip().endswith(":"):
-            line += ":"
-        if not line.startswith("    >>>"):
-            line = "".join(
-                part if odd else SPECIAL.sub(_escape, part)
-                for odd, part in zip(cycle((False, True)), re.split(r"(`+[^`]*`+)", line), strict=False)
-            )
-        lines[number] = line
-    if what not in ("attribute", "data", "property"):  # where napoleon takes words before a colon for a type
-        lines[:] = GoogleDocstring(lines, NapoleonConfig(), app, what, name, thing, options).lines()
-
-
-def add_formulas(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
+def add_formulas(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
     """Load KaTeX where a page has formulas."""
-    if doctree is not None and any(doctree.findall(lambda n: isinstance(n, nodes.math | nodes.math_block))):
+    if doctree is not None and any(isinstance(node, FORMULAS) for node in doctree.findall()):
         app.add_css_file("katex/katex.min.css")
         app.add_js_file("katex/katex.min.js", defer="defer", priority=400)  # before the course's own script
 

@@ -106,6 +106,7 @@ function price(items, i, j) {
   if (next && last.flexible && about(next.block)) cost += 0.5;
   if (next && last.block.matches(".code") && (next.flexible || next.block.matches(".output, .result"))) cost += 0.2;
   if (next && last.block.matches("p") && next.block.matches("div.math, ul, ol, table")) cost += 0.3;
+  if (next && next.block.querySelector("details")) cost += last.block.querySelector("details") ? 1.5 : 3; // a quiz
   return { cost, scale: Math.max(scale, 0.1) };
 }
 
