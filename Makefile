@@ -2,7 +2,7 @@
 # Every path is relative and quoted, so that the course may live in a folder with spaces in its name.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test nbgrader solutions video
+.PHONY: help setup lab test nbgrader solutions video site slides
 
 LAB_ARGS ?=
 PROMPT ?=
@@ -53,3 +53,9 @@ video:  ## Write a clip:  make video PROMPT="a red star bounces"
 	@[ -n "$$PROMPT" ] || { echo 'Which clip? For example:  make video PROMPT="a red star bounces"' >&2; exit 2; }
 	@$(MAKE) -s setup
 	@$(PY) -m sora_edu generate "$$PROMPT" --out "$$OUT"
+
+site: setup  ## Build the site of the course in _build/site
+	@$(PY) tools/build_site.py
+
+slides: setup  ## Build a deck of slides from each chapter in _build/slides
+	@$(PY) tools/build_slides.py

@@ -277,8 +277,9 @@ def posterior(
         Mean, of x's shape, and variance, of alpha's.
 
     Raises:
-        ValueError: `there` is noisier than `here`, or shapes that do not fit. DDPM, equations 6 and 7; VDM,
-        appendix A.
+        ValueError: `there` is noisier than `here`, or shapes that do not fit.
+
+    Source: DDPM, equations 6 and 7; VDM, appendix A.
     """
     (alpha, sigma), (alpha_s, sigma_s) = here, there
     kept = alpha / alpha_s  # of what was there, this share is in x

@@ -130,7 +130,7 @@ def make_ready(previous: dict, wanted: dict) -> None:
         check_disk(NEEDED_GIB_CUDA if source == "default" and has_nvidia_gpu() else NEEDED_GIB)
         create_environment()
     install_torch(source, again=previous.get("torch", wanted["torch"]) != wanted["torch"])
-    install("the course and its libraries", ["-e", f"{ROOT}[test]"])
+    install("the course and its libraries", ["-e", f"{ROOT}[test,site]"])
     STAMP.write_text(json.dumps({**wanted, "python": environment_version()}), encoding="utf-8")
     print(f"  Ready after {time.monotonic() - began:.0f} s.\n", flush=True)
 

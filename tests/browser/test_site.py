@@ -1,0 +1,172 @@
+"""The site: every link leads somewhere, every page is light, offline and open to all, on a phone too."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+from chrome import ROOT, build
+
+sys.path.insert(0, str(ROOT / "tools"))
+from web_assets import AXE, AssetError, fetch
+
+SITE = ROOT / "_build" / "site"
+MAX_BYTES = 3_000_000
+PHONE = {"width": 390, "height": 844}
+SERIOUS = ("serious", "critical")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def site() -> dict[Path, BeautifulSoup]:
+    """All pages, built once and read once."""
+    build("build_site")
+    paths = sorted(SITE.rglob("*.html"))
+    return {path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser") for path in paths}
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The script of axe-core."""
+    try:
+        return (fetch(AXE) / "axe.min.js").read_text(encoding="utf-8")
+    except AssetError as error:
+        pytest.skip(str(error))
+
+
+def target(page: Path, address: str) -> tuple[Path, str]:
+    """The file and the anchor that a link on a page leads to."""
+    parts = urlsplit(address)
+    return ((page.parent / unquote(parts.path)).resolve() if parts.path else page), unquote(parts.fragment)
+
+
+def test_every_chapter_and_page_is_there_and_can_be_reached(site):
+    front = SITE / "index.html"
+    menu = {target(front, link["href"])[0] for link in site[front].select(".sidebar-tree a")}
+    sources = [*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "docs").glob("*.md")]
+    pages = {SITE / path.relative_to(ROOT).with_suffix(".html") for path in sources}
+    pages |= {SITE / name for name in ("gallery.html", "claims.html", "api/index.html")}
+    assert pages - menu == set()
+
+
+def test_every_link_inside_the_site_leads_somewhere(site):
+    anchors = {path: {tag["id"] for tag in soup.select("[id]")} for path, soup in site.items()}
+    broken = []
+    for path, soup in site.items():
+        for tag in soup.select("a[href], img[src], script[src], link[href]"):
+            address = tag.get("href") or tag["src"]
+            if urlsplit(address).scheme:
+                continue
+            file, anchor = target(path, address)
+            known = file.is_file() and (not anchor or file not in anchors or anchor in anchors[file])
+            if not known:
+                broken.append(f"{path.relative_to(SITE)}: {address}")
+    assert broken == []
+
+
+def test_no_page_asks_another_machine_for_anything(site):
+    asked = [
+        f"{path.relative_to(SITE)}: {tag}"
+        for path, soup in site.items()
+        for tag in soup.select("img[src], script[src], link[rel=stylesheet], iframe, video, source")
+        if urlsplit(tag.get("src") or tag.get("href") or "").scheme in ("http", "https")
+    ]
+    sheets = [
+        f"{path.relative_to(SITE)}"
+        for path in SITE.rglob("*.css")
+        if re.search(r"url\(\s*['\"]?(https?:)?//|@import", path.read_text(encoding="utf-8"))
+    ]
+    assert asked == sheets == []
+
+
+def test_every_picture_says_what_it_shows(site):
+    silent = [
+        f"{path.relative_to(SITE)}: {image.get('src')}"
+        for path, soup in site.items()
+        for image in soup.select("article img")
+        if not image.get("alt", "").strip() or image["alt"].startswith(("_images", "../_images"))
+    ]
+    assert silent == []
+
+
+def test_headings_come_in_order(site):
+    wrong = []
+    for path, soup in site.items():
+        levels = [int(tag.name[1]) for tag in soup.select("article :is(h1, h2, h3, h4, h5, h6)")]
+        steps = zip([0, *levels], levels, strict=False)
+        if levels.count(1) != 1 or any(after > before + 1 for before, after in steps):
+            wrong.append(f"{path.relative_to(SITE)}: {levels}")
+    assert wrong == []
+
+
+def test_pages_are_light(site):
+    """A page with all that it loads at once: pictures, styles, scripts and the fonts of formulas."""
+    fonts = sum(path.stat().st_size for path in SITE.glob("_static/katex/fonts/KaTeX_[MS]*-*.woff2"))
+    heavy = {}
+    for path, soup in site.items():
+        own = soup.select("img[src], script[src], link[rel=stylesheet]")
+        parts = {target(path, tag.get("src") or tag["href"])[0] for tag in own}
+        size = sum(part.stat().st_size for part in {path, *parts}) + fonts * bool(soup.select(".formula"))
+        if size >= MAX_BYTES:
+            heavy[str(path.relative_to(SITE))] = size
+    assert heavy == {}
+
+
+def test_pages_work_for_everybody_on_a_phone_and_in_the_dark(site, browser, watch, axe):
+    """No outside request, no error, no failed formula, none wider than a phone, nothing serious for axe."""
+    found = []
+    for scheme, size in (("light", PHONE), ("dark", {"width": 1280, "height": 800})):
+        context = browser.new_context(viewport=size, color_scheme=scheme, bypass_csp=True)
+        context.set_default_timeout(120_000)
+        page = context.new_page()
+        watch.follow(page)
+        for path in site:
+            page.goto(path.as_uri())
+            name = f"{path.relative_to(SITE)}, {scheme}"
+            if page.evaluate("document.documentElement.scrollWidth") > size["width"]:
+                found.append(f"{name}: wider than its window")
+            if page.locator(".katex-error").count():
+                found.append(f"{name}: a formula that KaTeX cannot read")
+            page.evaluate(axe)
+            only = "{}" if scheme == "light" else json.dumps({"runOnly": ["color-contrast"]})
+            result = page.evaluate(f"axe.run(document, {only}).then(r => r.violations)")
+            found += [
+                f"{name}: {v['id']} ({v['impact']}): {len(v['nodes'])}x {v['nodes'][0]['html'][:120]}"
+                for v in result
+                if v["impact"] in SERIOUS
+            ]
+        context.close()
+    assert found == []
+    assert watch.console == watch.outside == []
+
+
+def test_search_finds_the_chapter(page, watch):
+    page.goto((SITE / "search.html").as_uri() + "?q=sinusoidal")
+    page.locator("#search-results li a").first.wait_for()
+    results = page.locator("#search-results li a").evaluate_all("links => links.map(a => a.href)")
+    assert any("02_positional_encoding" in link for link in results)
+    assert watch.console == watch.outside == []
+
+
+def test_light_can_be_switched(page):
+    page.goto((SITE / "index.html").as_uri())
+    colours = set()
+    for _ in range(3):
+        colours.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        page.locator("button.theme-toggle:visible").first.click()
+    assert len(colours) == 2
+
+
+def test_clips_can_be_stopped(page):
+    page.goto((SITE / "gallery.html").as_uri())
+    frame = page.locator(".clip-frame").first
+    frame.locator("button").click()
+    assert frame.locator("canvas").is_visible()
+    assert not frame.locator("img").is_visible()
+    before = frame.locator("canvas").screenshot()
+    page.wait_for_timeout(500)
+    assert frame.locator("canvas").screenshot() == before
+    frame.locator("button").click()
+    assert frame.locator("img").is_visible()
