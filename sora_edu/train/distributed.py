@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
@@ -108,17 +109,28 @@ def joined() -> Iterator[Ranks]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"
-    alone = {} if "RANK" in os.environ else {"store": dist.HashStore(), "rank": 0, "world_size": 1}
-    dist.init_process_group(backend, **alone)
+    store, rank, size = _meeting()
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
-        size = dist.get_world_size()
         mesh = init_device_mesh(device.type, (size,))
-        yield Ranks(dist.get_rank(), size, device, mesh, dist.new_group(backend="gloo"))
+        yield Ranks(rank, size, device, mesh, dist.new_group(backend="gloo"))
     except (ValueError, OSError) as error:
         error.alone = True  # not `together`: no other process may have met it, so this one must tell
         raise
     finally:
         dist.destroy_process_group()
+
+
+def _meeting() -> tuple[dist.Store, int, int]:
+    """Where the processes leave their addresses for each other, which one this is, and how many there are."""
+    if "RANK" not in os.environ:
+        return dist.HashStore(), 0, 1
+    store, rank, size = next(rendezvous("env://"))
+    # When torchrun starts processes anew its store still has the addresses of the dead, who would be called.
+    # One machine counts the starts alike for all; on many, TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 helps.
+    one_machine = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if one_machine else "0"
+    return dist.PrefixStore(f"start {start}", store), rank, size
 
 
 def _own_device() -> torch.device:

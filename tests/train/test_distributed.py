@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -23,7 +24,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 
 from sora_edu import video_dit
-from sora_edu.__main__ import main
+from sora_edu.__main__ import _parser, main
 from sora_edu.clips import Clip
 from sora_edu.data.latents import LatentFolder, write_latents
 from sora_edu.train import encoding as encoding_module
@@ -311,7 +312,7 @@ def die(moment: str, when: int, run: ShardedRun, step: int) -> None:
 
         dcp.async_save = save_and_die
     else:  # all is written but the list of contents
-        dcp.FileSystemWriter.finish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        dcp.FileSystemWriter.finish = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -541,3 +542,12 @@ def test_videos_are_encoded_once_by_all_processes(tmp_path):
     assert text.unique().tolist() == [2]
     (again,) = launch(1, encoding, videos, tmp_path / "out", folder=tmp_path / "log")
     assert again.result["calls"] == []
+
+
+def test_the_script_for_slurm_is_bash_and_asks_for_what_there_is():
+    script = ROOT / "docs" / "full_size.slurm"
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    command = re.search(r"-m sora_edu (.*?) &\n", script.read_text().replace("\\\n", " "))[1]
+    options = _parser().parse_args(shlex.split(command))
+    assert (options.recipe, options.config, options.encoders) == ("full-size", "full", "released")
+    assert options.checkpointing and options.compiled
