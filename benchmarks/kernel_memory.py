@@ -41,14 +41,14 @@ _status = open("/proc/self/status").read()
 _mib = round(int(_re.search(r"VmHWM:\\s+(\\d+)", _status)[1]) / 2**10)
 print(_json.dumps({"mib": _mib, "cpu_s": round(sum(_os.times()[:2]), 1)}))
 """
-"""A last cell, in which the kernel says what it took. (`ru_maxrss` counts what its parent held at the fork.)"""
+"""A last cell, in which the kernel says what it took. (`ru_maxrss` counts what its parent held as well.)"""
 
 
 def measured(notebook: nbformat.NotebookNode, folder: Path) -> dict[str, float]:
     """Runs a copy of a notebook and gives its kernel's `mib` and `cpu_s`."""
     asked = copy.deepcopy(notebook)
     asked.cells.append(nbformat.v4.new_code_cell(LAST_WORDS))
-    execute(asked, folder)
+    execute(asked, folder, seconds=3600)
     (said,) = [output.text for output in asked.cells[-1].outputs if output.output_type == "stream"]
     return json.loads(said)
 

@@ -40,7 +40,7 @@ DIFFICULTY = {1: "easy", 2: "medium", 3: "hard"}
 OPENING = """# Chapter by chapter, for the instructor
 
 This page is made by `python tools/instructor.py guide` out of the notebooks, the exercises and
-[docs/teaching](teaching). How to use it stands in the [instructor guide](instructor_guide.md).
+`docs/teaching/`. How to use it stands in the [instructor guide](instructor_guide.md).
 
 Reading times count 200 words a minute, exercise times are what each exercise plans, and running times were
 measured on two cores; all three are those of the chapters' title pages. The column "with talk" of the syllabi

@@ -49,7 +49,7 @@ def write(path: Path, notebook: NotebookNode) -> None:
     write_whole(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
 
 
-def execute(notebook: NotebookNode, folder: Path, **variables: str) -> None:
+def execute(notebook: NotebookNode, folder: Path, seconds: int = CELL_SECONDS, **variables: str) -> None:
     """Runs a notebook's cells in a fresh kernel and keeps their outputs in it.
 
     Widgets show their static fallback, and the exercises' progress goes to a folder that is thrown away.
@@ -57,6 +57,7 @@ def execute(notebook: NotebookNode, folder: Path, **variables: str) -> None:
     Args:
         notebook: what to run; cells tagged `skip-execution` are passed over.
         folder: the kernel's working folder.
+        seconds: time after which a cell counts as stuck.
         **variables: environment variables for the kernel.
 
     Raises:
@@ -64,7 +65,7 @@ def execute(notebook: NotebookNode, folder: Path, **variables: str) -> None:
     """
     client = NotebookClient(
         notebook,
-        timeout=CELL_SECONDS,
+        timeout=seconds,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
         store_widget_state=False,

@@ -63,7 +63,7 @@ def chapter() -> Chapter:
         cells.append(_code("x = 1", covers=["2b", "c2"]))
     cells.append(_code("quiz('99')"))
     at = next(i for i, cell in enumerate(cells) if "Exercises" in cell.source) + 1
-    for exercise in EXERCISES:
+    for exercise in reversed(EXERCISES):  # each goes in front of the last
         stub = _code("def f():\n    raise NotImplementedError", exercise=exercise.id)
         cells[at:at] = [_note("A task for 5 minutes."), stub, _code(f'check("{exercise.id}", f)')]
     picture = new_output("display_data", {"image/png": "AAAA"}, metadata={"image/png": {"alt": "A dot."}})
