@@ -76,7 +76,12 @@ def gather() -> None:
     pictures = dict(moving_pictures())
     made["gallery.md"] = gallery(pictures)
     for name, path in wanted.items():
-        put(PAGES / name, path.read_bytes())
+        content = path.read_bytes()
+        if path.suffix == ".md":  # the README is the front page here
+            content = content.replace(b"](../README.md", b"](../index.md").replace(
+                b"](README.md", b"](index.md"
+            )
+        put(PAGES / name, content)
     for name, text in made.items():
         put(PAGES / name, text.encode())
     for picture, content in pictures.items():
