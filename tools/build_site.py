@@ -8,6 +8,7 @@ few are made: the gallery, the claims, the reference of the package.
 """
 
 import csv
+import re
 import shutil
 import sys
 import time
@@ -78,9 +79,7 @@ def gather() -> None:
     for name, path in wanted.items():
         content = path.read_bytes()
         if path.suffix == ".md":  # the README is the front page here
-            content = content.replace(b"](../README.md", b"](../index.md").replace(
-                b"](README.md", b"](index.md"
-            )
+            content = re.sub(rb"\]\((\.\./)?README\.md", rb"](\1index.md", content)
         put(PAGES / name, content)
     for name, text in made.items():
         put(PAGES / name, text.encode())
