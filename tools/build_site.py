@@ -8,6 +8,7 @@ few are made: the gallery, the claims, the reference of the package.
 """
 
 import csv
+import re
 import shutil
 import sys
 import time
@@ -76,7 +77,10 @@ def gather() -> None:
     pictures = dict(moving_pictures())
     made["gallery.md"] = gallery(pictures)
     for name, path in wanted.items():
-        put(PAGES / name, path.read_bytes())
+        content = path.read_bytes()
+        if path.suffix == ".md":  # the README is the front page here
+            content = re.sub(rb"\]\((\.\./)?README\.md", rb"](\1index.md", content)
+        put(PAGES / name, content)
     for name, text in made.items():
         put(PAGES / name, text.encode())
     for picture, content in pictures.items():

@@ -33,7 +33,6 @@ autodoc_default_options = {"members": True, "undoc-members": True, "ignore-modul
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = False
-python_maximum_signature_line_length = 88
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 

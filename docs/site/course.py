@@ -65,6 +65,12 @@ def add_formulas(app: Sphinx, page: str, template: str, context: dict, doctree) 
         app.add_js_file("katex/katex.min.js", defer="defer", priority=400)  # before the course's own script
 
 
+def name_levels(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
+    """Say how deep the headings of the menu are, which the theme leaves open and screen readers need."""
+    menu = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = menu.replace('role="heading"', 'role="heading" aria-level="2"')
+
+
 def _inline(translator, node: nodes.math) -> None:
     translator.body.append(f'<span class="formula">{translator.encode(node.astext())}</span>')
     raise nodes.SkipNode
@@ -82,4 +88,5 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("autodoc-process-docstring", prepare_docstring)
     app.connect("doctree-read", describe_pictures)
     app.connect("html-page-context", add_formulas)
+    app.connect("html-page-context", name_levels, priority=900)  # after the theme has made the menu
     return {"parallel_read_safe": True, "parallel_write_safe": True}

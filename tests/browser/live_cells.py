@@ -43,34 +43,49 @@ def needed(notebook: NotebookNode, places: list[int]) -> list[int]:
         if cell.cell_type != "code":
             continue
         used, bound, changed = names(cell.source)
-        if place in places:
-            missing |= used - bound
-        elif (bound | changed) & missing:
+        if place not in places and not (bound | changed) & missing:
+            continue
+        if place not in places:
             chosen.append(place)
-            missing = (missing - bound) | (used - (bound - changed))
+        missing = (missing - bound) | used
     return chosen[::-1]
 
 
 def names(source: str) -> tuple[set[str], set[str], set[str]]:
-    """Global names that a cell uses, those that it binds, and those whose contents it sets by index."""
+    """Global names that a cell takes from before, those that it binds, and those whose contents it sets."""
+    used: set[str] = set()
+    bound: set[str] = set()
+    changed: set[str] = set()
+    for statement in ast.parse(source).body:
+        now_used, now_bound = _globals(ast.unparse(statement))
+        first = {getattr(statement, "name", "")}  # a function may call itself
+        for node in ast.walk(statement):
+            if isinstance(node, ast.For | ast.withitem):
+                target = node.target if isinstance(node, ast.For) else node.optional_vars
+                first |= _named(target) if target else set()
+            if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+                changed |= _named(node.value)
+        used |= now_used - bound - first
+        bound |= now_bound
+    return used, bound, changed
+
+
+def _globals(source: str) -> tuple[set[str], set[str]]:
+    """Global names that a statement uses, in functions too, and those that it binds."""
     table = symtable.symtable(source, "cell", "exec")
-    used, bound = set(), {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}
-    bound |= {s.get_name() for s in table.get_symbols() if s.is_namespace()}
-    scopes = [table]
+    symbols = table.get_symbols()
+    bound = {s.get_name() for s in symbols if s.is_assigned() or s.is_imported() or s.is_namespace()}
+    used = {s.get_name() for s in symbols if s.is_referenced()}
+    scopes = table.get_children()
     while scopes:
         scope = scopes.pop()
         scopes += scope.get_children()
         used |= {s.get_name() for s in scope.get_symbols() if s.is_referenced() and s.is_global()}
-        if scope is table:
-            used |= {s.get_name() for s in scope.get_symbols() if s.is_referenced()}
-    changed = {
-        part.id
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
-        for part in ast.walk(node.value)
-        if isinstance(part, ast.Name)
-    }
-    return used, bound, changed
+    return used, bound
+
+
+def _named(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 def _called(tree: ast.AST) -> set[str]:

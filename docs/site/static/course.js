@@ -40,3 +40,7 @@ function reachable() {
 }
 reachable();
 addEventListener("resize", reachable);
+
+// The theme has two side bars; each says which it is.
+document.querySelector(".sidebar-drawer")?.setAttribute("aria-label", "Contents of the site");
+document.querySelector(".toc-drawer")?.setAttribute("aria-label", "Contents of this page");
