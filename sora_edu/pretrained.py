@@ -52,7 +52,8 @@ def _fetched(package: str, name: str, load: Callable[[], Any]) -> Any:
     except (OSError, ValueError) as error:
         raise ConnectionError(
             f"{name}: its files could not be fetched from the Hugging Face hub ({type(error).__name__}). "
-            "Check the name and the connection; or copy the folder from a machine that has it and give its path"
+            "Check the name and the connection; or copy the folder from a machine that has it, and give its "
+            "path"
         ) from error
 
 
@@ -274,7 +275,7 @@ def read_release(path: Path | str) -> dict[str, Tensor]:
         raise ValueError(
             f"{path} is damaged, or holds more than weights and would run it: {error}"
         ) from error
-    except (RuntimeError, EOFError) as error:
+    except (RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     weights = found.get("ema", found) if isinstance(found, dict) else found
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
