@@ -20,13 +20,20 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.command(options) or 0
     except KeyboardInterrupt as stop:
-        print(f"\n{str(stop) or 'Stopped.'}", file=sys.stderr)
+        if _speaks():
+            print(f"\n{str(stop) or 'Stopped.'}", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("SORA_EDU_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        if _speaks() or getattr(error, "alone", False):
+            print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def _speaks() -> bool:
+    """Whether this is the first, or only, of the processes that torchrun started: others would repeat it."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 # ---- Commands ----------------------------------------------------------------------------------------------
@@ -99,8 +106,8 @@ def train(options: argparse.Namespace) -> None:
     folder = options.resume or check_folder(options.out or Path("runs") / options.recipe)
     from sora_edu.train import recipes
 
-    names = ("steps", "batch", "clips", "start", "config", "data", "save_every", "accumulate")
-    choices = {name: getattr(options, name) for name in names}
+    names = ("steps", "batch", "clips", "start", "config", "data", "frames", "side", "encoders", "save_every")
+    choices = {name: getattr(options, name) for name in (*names, "accumulate")}
     choices |= {name: getattr(options, name) or None for name in ("checkpointing", "compiled")}
     try:
         recipes.run(options.recipe, out=folder, resume=options.resume, **choices)
@@ -260,6 +267,8 @@ def _add_train(commands) -> None:
             "clips",
             "for tiny, and full-size without --data: clips of the toy world, encoded beforehand",
         ),
+        ("frames", "for full-size: most frames of a clip of a video"),
+        ("side", "for full-size: side in pixels of the largest square frame; others have no more pixels"),
         ("save-every", "for full-size: steps between checkpoints"),
         (
             "accumulate",
@@ -273,6 +282,11 @@ def _add_train(commands) -> None:
     parser.add_argument(
         "--data", type=Path, metavar="DIR",
         help="for full-size: a folder of videos or of latents (default: clips of the toy world)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--encoders", metavar="NAME",
+        help="for full-size: what encodes videos: tiny, which knows the toy world's words alone, or "
+        "released, which is downloaded (default: tiny)",
     )  # fmt: skip
     parser.add_argument(
         "--checkpointing", action="store_true",

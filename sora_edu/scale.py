@@ -12,7 +12,7 @@ al. 2020 (sharding), Chowdhery et al. 2022 (MFU), Micikevicius et al. 2018 (mixe
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -171,6 +171,48 @@ def activation_bytes(
     blocks = c.depth * tokens * c.width + block if checkpointing else c.depth * block
     ends = tokens * (math.prod(c.patch) * (2 * c.channels + MASK_CHANNELS) + 3 * c.width)
     return bytes_each * (blocks + ends)
+
+
+def sharded_bytes(
+    config: VideoDiTConfig,
+    tokens: int,
+    batch: int = 1,
+    *,
+    devices: int = 1,
+    checkpointing: bool = False,
+    bytes_each: int = 2,
+    copied: bool = False,
+) -> float:
+    """Bytes on each device at the worst moment of a step of the course's own engine, `train.distributed`.
+
+    In equal shares, in float32: weights, their average, gradients, and Adam's two moments, 20 bytes for each
+    weight. For the moment, in `bytes_each`: two blocks put together and the gradient of one, the layers
+    outside of the blocks, and what the forward pass keeps. That is the sum of all tensors; what a framework
+    and its allocator take on top is theirs, and is measured (`benchmarks/training_memory.py`).
+
+    Args:
+        config: the model.
+        tokens: patches of a clip.
+        batch: clips on each device at a time.
+        devices: how many share the weights.
+        checkpointing, bytes_each: see `activation_bytes`.
+        copied: whether a checkpoint that is being written is a copy in the same memory, as on a processor:
+            16 bytes more for each weight, of all but the gradients.
+
+    Raises:
+        ValueError: as `activation_bytes`, or less than one clip or device.
+    """
+    _refuse_small(batch=batch, devices=devices)
+    weights = video_dit_parameters(config)
+    ends = video_dit_parameters(replace(config, depth=0))
+    block = (weights - ends) / config.depth
+    shares = (20 + 16 * copied) * weights / devices
+    together = bytes_each * (ends + 3 * block)
+    return (
+        shares
+        + together
+        + batch * activation_bytes(config, tokens, checkpointing=checkpointing, bytes_each=bytes_each)
+    )
 
 
 def saved_bytes(run: Callable[[], Tensor], weights: Iterable[Tensor] = ()) -> int:

@@ -9,6 +9,7 @@ A folder holds safetensors files. In each, all clips have one size:
 The text of a file is encoded, too, since the encoder of a full-size model is larger than a laptop's memory.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,6 +82,9 @@ class LatentFolder:
             channels.add(found)
             self.places += [(path, row) for row in range(n)]
             self.buckets += [Bucket(1 + 4 * (size[0] - 1), 8 * size[1], 8 * size[2])] * n
+        if self.places and self.skipped:
+            why = "; ".join(f"{name}: {reason}" for name, reason in self.skipped.items())
+            warnings.warn(f"{self.folder}: skipped {len(self.skipped)} files: {why}", stacklevel=2)
         if not self.places:
             why = "; ".join(f"{name}: {reason}" for name, reason in self.skipped.items())
             raise ValueError(

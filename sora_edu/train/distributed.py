@@ -114,6 +114,11 @@ def joined() -> Iterator[Ranks]:
         size = dist.get_world_size()
         mesh = init_device_mesh(device.type, (size,))
         yield Ranks(dist.get_rank(), size, device, mesh, dist.new_group(backend="gloo"))
+    except (ValueError, OSError) as error:
+        error.alone = (
+            True  # what all processes meet, `together` has told them; this one must speak for itself
+        )
+        raise
     finally:
         dist.destroy_process_group()
 

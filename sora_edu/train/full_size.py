@@ -11,28 +11,27 @@ steps near noise, for there are more cells to average over (Esser et al. 2024, s
 import hashlib
 import json
 import math
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from itertools import islice
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sora_edu.assets import data_path
-from sora_edu.data import world
 from sora_edu.data.buckets import Bucket, BucketBatches
-from sora_edu.data.latents import LatentFolder, source_of, write_latents
+from sora_edu.data.latents import LatentFolder
 from sora_edu.diffusion import add_noise, logit_normal_times, shift_times, velocity
 from sora_edu.files import write_whole
-from sora_edu.scale import VIDEO_SIZES, clip_tokens
-from sora_edu.sora import Sora
+from sora_edu.precision import working_dtype
+from sora_edu.scale import VIDEO_SIZES, clip_tokens, sharded_bytes
 from sora_edu.train.distributed import Ranks, ShardedRun, joined, shares
+from sora_edu.train.encoding import ENCODERS, as_latents, open_clips
 from sora_edu.train.loop import LoopConfig, step_generator
-from sora_edu.train.recipes import PROMPT_DROPOUT, embed, encode_scenes, training_prompt
+from sora_edu.train.recipes import PROMPT_DROPOUT
 from sora_edu.video_dit import VideoDiT, VideoDiTConfig
-from sora_edu.weights import load_weights, save_tensors, sha256
+from sora_edu.weights import load_weights, save_tensors
 
 CONFIGS = {
     "toy": VideoDiTConfig(width=64, depth=2, heads=4, condition_width=64),
@@ -41,12 +40,16 @@ CONFIGS = {
 """Models by name, the smallest first: two for a laptop, and those of `sora_edu.scale`."""
 
 LAPTOP = LoopConfig(steps=200, batch=8, lr=1e-3, warmup=20, decay_from=1.0, ema=0.99, save_every=50)
-CLUSTER = LoopConfig(steps=100_000, batch=256, lr=1e-4, warmup=1000, decay_from=1.0, ema=0.9999, save_every=500)
+CLUSTER = LoopConfig(
+    steps=100_000, batch=256, lr=1e-4, warmup=1000, decay_from=1.0, ema=0.9999, save_every=500
+)
 """How the two for a laptop are trained, and the others: as DiT was, with a warm-up."""
 
-TOY_SIZES = (Bucket(17, 64, 64), Bucket(9, 48, 80), Bucket(17, 80, 48))
+LAPTOP_CLIPS, CLUSTER_CLIPS = (17, 64), (49, 480)
+"""Limits of their clips of videos: frames, and the side in pixels of the largest square frame."""
+
 TOY_CLIPS = 96
-"""What the toy world is encoded to where no data are given."""
+"""Clips of the toy world where no data are given."""
 
 BASE_TOKENS = 256
 """Tokens of a clip up to which times are not shifted."""
@@ -88,37 +91,84 @@ def make_loss(
     return loss_at
 
 
-# --- data ------------------------------------------------------------------------------------------------
+# --- whether it fits -------------------------------------------------------------------------------------
 
 
-def open_data(data: Path | None, out: Path, clips: int, ranks: Ranks) -> LatentFolder:
-    """The latents to learn from: those in the folder `data`, or the toy world's, encoded once into `out`.
+def free_memory(device: torch.device) -> int | float:
+    """Bytes that a process of this machine can still take on a device; infinite where nobody says."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    meminfo, limit = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
+    if not meminfo.exists():
+        pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+        return pages * 4096 / sharing
+    available = 1024 * int(meminfo.read_text().split("MemAvailable:")[1].split()[0])
+    allowed = limit.read_text().strip() if limit.exists() else "max"  # of a container
+    return (available if allowed == "max" else min(available, int(allowed))) / sharing
 
-    Raises ValueError for a folder that has none.
+
+@dataclass(frozen=True)
+class Way:
+    """A way of training: what it takes memory for."""
+
+    config: str
+    """Name of the model."""
+    batch: int
+    """Clips of a step, of all processes together."""
+    processes: int
+    """That share the batch and the weights."""
+    accumulate: int = 1
+    """Passes in which each computes its share."""
+    checkpointing: bool = False
+    """Whether blocks run again in the backward pass."""
+
+    def needed(self, tokens: int, device: torch.device) -> float:
+        """Bytes on each device for clips of so many tokens."""
+        return sharded_bytes(
+            CONFIGS[self.config], tokens, shares(self.batch, self.processes, self.accumulate),
+            devices=self.processes, checkpointing=self.checkpointing, copied=device.type == "cpu",
+            bytes_each=working_dtype(device).itemsize,
+        )  # fmt: skip
+
+    def lighter(self) -> Iterator["Way"]:
+        """Ways that take less, the nearest first: more passes, checkpointing too, then smaller models."""
+        each = shares(self.batch, self.processes)
+        passes = [count for count in range(self.accumulate, each + 1) if each % count == 0]
+        for checkpointing in (False, True)[self.checkpointing :]:
+            for count in passes:
+                yield replace(self, accumulate=count, checkpointing=checkpointing)
+        smaller = list(CONFIGS)[: list(CONFIGS).index(self.config)]
+        for name in reversed(smaller):
+            yield replace(self, config=name, accumulate=passes[-1], checkpointing=True)
+
+    def options(self) -> str:
+        """As on the command line."""
+        parts = [f"--config {self.config}", f"--accumulate {self.accumulate}" * (self.accumulate > 1)]
+        return " ".join(part for part in (*parts, "--checkpointing" * self.checkpointing) if part)
+
+
+def check_fits(way: Way, buckets: Sequence[Bucket], device: torch.device) -> None:
+    """Refuses, before anything is built, a training for which there is no room.
+
+    Raises ValueError with the estimate and the nearest way that fits; and for clips that the model's patches
+    do not divide.
     """
-    if data is None:
-        data = out / "latents"
-        ranks.together(lambda: _encode_toy_world(data, clips, ranks))
-    return ranks.from_first(lambda: LatentFolder(data))
-
-
-def _encode_toy_world(folder: Path, clips: int, ranks: Ranks) -> None:
-    """Encodes training scenes with the parts of tiny Sora; each process takes some of the sizes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    digest, sora = sha256(data_path("checkpoints/tiny/config.json")), None
-    for number, size in enumerate(TOY_SIZES):
-        count = clips // len(TOY_SIZES) + (number < clips % len(TOY_SIZES))
-        path = folder / f"toy_{number}.safetensors"
-        source = f"{count} scenes of the toy world, {size}, by {digest}"
-        if number % ranks.size != ranks.rank or not count or source_of(path) == source:
-            continue
-        sora = sora or Sora.from_pretrained("tiny")
-        generator = step_generator(0, number)
-        scenes = list(islice(world.training_scenes(number), count))
-        with torch.no_grad():
-            text, mask = embed(sora.text, [training_prompt(scene, generator) for scene in scenes])
-        latents = encode_scenes(sora.autoencoder, scenes, count, size=size)
-        write_latents(path, latents, text, mask, source)
+    patch = CONFIGS[way.config].patch
+    tokens = max(clip_tokens(*bucket, patch) for bucket in set(buckets))
+    needed, free = way.needed(tokens, device), free_memory(device)
+    if needed <= free:
+        return
+    fits = (one for one in way.lighter() if one.needed(tokens, device) <= free)
+    nearest = next(fits, None)
+    would = "nothing does; use smaller or shorter clips, or more processes"
+    if nearest is not None:
+        would = f"{nearest.options()} would fit, with {nearest.needed(tokens, device) / 1e9:.1f} GB"
+    raise ValueError(
+        f"config={way.config}: each of {way.processes} processes needs about {needed / 1e9:.1f} GB for "
+        f"{shares(way.batch, way.processes, way.accumulate)} clips of {tokens} tokens at a time, and "
+        f"{free / 1e9:.1f} are free; {would}"
+    )
 
 
 # --- the recipe ------------------------------------------------------------------------------------------
@@ -136,29 +186,39 @@ def train_full_size(
     checkpointing: bool = False,
     compiled: bool = False,
     clips: int = TOY_CLIPS,
+    frames: int | None = None,
+    side: int | None = None,
+    encoders: str = "tiny",
 ) -> None:
     """Trains into a folder, going on where it was; the averaged weights end up in `out`/model.safetensors.
 
     Args:
         out: the run's folder, which all processes see.
         config: the model, by its name in `CONFIGS`; its text width and channels are those of the data.
-        data: a folder of latents; None for the toy world.
+        data: a folder of videos, encoded once into `out`/latents, or of latents; None for the toy world.
         steps, batch, save_every: instead of the configuration's; the batch is that of all processes.
         accumulate: passes in which each process computes its share of a batch.
         checkpointing: blocks keep their input alone, and run again in the backward pass.
         compiled: whether torch.compile compiles the blocks.
-        clips: of the toy world.
+        clips: how many of the toy world.
+        frames, side: limits of a clip of a video: its length, and the side of the largest square frame.
+        encoders: what encodes videos: "tiny", whose text encoder knows the toy world's words alone, or
+            "released", which is downloaded.
 
     Raises:
         ValueError: on the first process, for whatever does not fit; the others end with exit code 2.
     """
     with joined() as ranks:
-        ranks.together(lambda: _check_name(config))
+        ranks.together(lambda: _check_names(config, encoders))
         changes = {"steps": steps, "batch": batch, "save_every": save_every}
-        loop = LAPTOP if config in ("toy", "tiny") else CLUSTER
+        small = config not in VIDEO_SIZES
+        loop, limits = (LAPTOP, LAPTOP_CLIPS) if small else (CLUSTER, CLUSTER_CLIPS)
         loop = replace(loop, **{name: value for name, value in changes.items() if value is not None})
-        ranks.together(lambda: shares(loop.batch, ranks.size, accumulate))
-        latents = open_data(data, out, clips, ranks)
+        way = Way(config, loop.batch, ranks.size, accumulate, checkpointing)
+        longest, square = frames or limits[0], (side or limits[1]) ** 2
+        found = ranks.from_first(lambda: open_clips(data, clips, longest, square))
+        ranks.together(lambda: check_fits(way, found.buckets, ranks.device))
+        latents = as_latents(found, out / "latents", encoders, ranks)
         made = replace(CONFIGS[config], channels=latents.channels, text_width=latents.text_width)
         torch.manual_seed(loop.seed)
         with ranks.device:
@@ -172,9 +232,10 @@ def train_full_size(
         _write_model(average, made, out, ranks)
 
 
-def _check_name(config: str) -> None:
-    if config not in CONFIGS:
-        raise ValueError(f"config={config!r} is unknown; use one of: {', '.join(CONFIGS)}")
+def _check_names(config: str, encoders: str) -> None:
+    for name, value, known in (("config", config, CONFIGS), ("encoders", encoders, ENCODERS)):
+        if value not in known:
+            raise ValueError(f"{name}={value!r} is unknown; use one of: {', '.join(known)}")
 
 
 def _settings(config: VideoDiTConfig, data: LatentFolder) -> dict:

@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -126,19 +125,13 @@ def train_decoder(
 
 @torch.no_grad()
 def encode_scenes(
-    model: CausalVideoAutoencoder,
-    scenes: Iterable[world.Scene],
-    n: int,
-    title: str = "clips",
-    size: tuple[int, int, int] = (17, 64, 64),
+    model: CausalVideoAutoencoder, scenes: Iterable[world.Scene], n: int, title: str = "clips"
 ) -> Float[Tensor, "n c t h w"]:
-    """Renders and encodes the first `n` scenes; many are rendered by processes of their own.
-
-    `size` is that of the clips: frames, height and width.
-    """
-    render = partial(world.render_batch, **dict(zip(("frames", "height", "width"), size, strict=True)))
+    """Renders and encodes the first `n` scenes; many are rendered by processes of their own."""
     latents, workers = [], 0 if n < 256 else (os.cpu_count() or 1) - 1
-    videos = DataLoader(list(islice(scenes, n)), ENCODED_AT_ONCE, num_workers=workers, collate_fn=render)
+    videos = DataLoader(
+        list(islice(scenes, n)), ENCODED_AT_ONCE, num_workers=workers, collate_fn=world.render_batch
+    )
     bar = tqdm(videos, f"encoding {title}", unit_scale=ENCODED_AT_ONCE, unit="clip", mininterval=2)
     for video in bar:
         with autocast(device=model.device):
@@ -319,7 +312,10 @@ RECIPES = {
 FULL_SIZE = "full-size"
 OPTIONS = {
     "tiny": ("start", "clips"),
-    FULL_SIZE: ("clips", "config", "data", "save_every", "accumulate", "checkpointing", "compiled"),
+    FULL_SIZE: (
+        *("config", "data", "clips", "frames", "side", "encoders"),
+        *("save_every", "accumulate", "checkpointing", "compiled"),
+    ),
 }
 """By recipe, what only some of them take, beside steps and batch."""
 
