@@ -186,9 +186,11 @@ def sharded_bytes(
     """Bytes on each device at the worst moment of a step of the course's own engine, `train.distributed`.
 
     In equal shares, in float32: weights, their average, gradients, and Adam's two moments, 20 bytes for each
-    weight. For the moment, in `bytes_each`: two blocks put together and the gradient of one, the layers
-    outside of the blocks, and what the forward pass keeps. That is the sum of all tensors; what a framework
-    and its allocator take on top is theirs, and is measured (`benchmarks/training_memory.py`).
+    weight. (In the first of several passes the gradients come as the activations go, and it is less.) For
+    the moment, in `bytes_each`: two blocks put together and the gradient of one, the layers outside of the
+    blocks, what the forward pass keeps, and on the way back the gradients at both ends of an activation
+    function. That is the sum of all tensors; what a framework and its allocator take on top is theirs, and
+    is measured (`benchmarks/training_memory.py`).
 
     Args:
         config: the model.
@@ -208,11 +210,9 @@ def sharded_bytes(
     block = (weights - ends) / config.depth
     shares = (20 + 16 * copied) * weights / devices
     together = bytes_each * (ends + 3 * block)
-    return (
-        shares
-        + together
-        + batch * activation_bytes(config, tokens, checkpointing=checkpointing, bytes_each=bytes_each)
-    )
+    back = bytes_each * 2 * tokens * config.mlp_ratio * config.width
+    kept = activation_bytes(config, tokens, checkpointing=checkpointing, bytes_each=bytes_each)
+    return shares + together + batch * (kept + back)
 
 
 def saved_bytes(run: Callable[[], Tensor], weights: Iterable[Tensor] = ()) -> int:

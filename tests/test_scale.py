@@ -1,11 +1,15 @@
 """The arithmetic of scaling up against built modules, published figures, and fits by scipy."""
 
 import math
+import weakref
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from scipy import optimize, stats
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,6 +26,7 @@ from sora_edu.scale import (
     fit_with_floor,
     plan,
     saved_bytes,
+    sharded_bytes,
     state_bytes,
     training_days,
     training_flops,
@@ -347,3 +352,57 @@ def test_the_quoted_speed_of_the_paper_is_a_small_share_of_the_peak():
     """DiT, section 4: 5.7 steps of 256 pictures a second on 256 cores of TPU v3, which are 128 chips."""
     flops = training_flops(dit_macs(DIT_SIZES["XL/2"]), 256, 1)
     assert utilisation(5.7 * flops, 1, CHIPS["TPU v3"], 128) == pytest.approx(0.066, abs=0.001)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all tensors that are made and not yet forgotten, and remembers the most."""
+
+    def __init__(self):
+        super().__init__()
+        self.known, self.now, self.most = {}, 0, 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        made = function(*arguments, **(options or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in self.known:
+                storage = tensor.untyped_storage()
+                self.known[storage._cdata] = storage.nbytes()
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self._forget, storage._cdata)
+        self.most = max(self.most, self.now)
+        return made
+
+    def _forget(self, storage: int) -> None:
+        self.now -= self.known.pop(storage)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_bytes_of_a_step_are_those_of_all_its_tensors(checkpointing):
+    """A plain step holds what a step of the engine does, but for what that puts together for a while."""
+    config = VideoDiTConfig(width=64, depth=6, heads=4, text_width=20, condition_width=24)
+    model = VideoDiT(config)
+    if checkpointing:
+        for block in model.blocks:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    optimiser = torch.optim.AdamW(model.parameters())
+    x, t, y = torch.randn(4, 16, 3, 16, 16), torch.rand(4), torch.randn(4, 1, 20)
+    with LiveBytes() as live:
+        for _ in range(2):
+            model(x, t, y).square().mean().backward()
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=False)  # as in the second of several passes
+    weights = video_dit_parameters(config)
+    there_before = 2 * 4 * weights  # the weights, and their average, which this step does not have
+    estimate = sharded_bytes(config, 192, 4, checkpointing=checkpointing, bytes_each=4)
+    block = (weights - video_dit_parameters(replace(config, depth=0))) / config.depth
+    together = 4 * (weights - config.depth * block + 3 * block)
+    assert live.most + there_before == pytest.approx(estimate - together, rel=0.03)
+
+
+def test_processes_share_what_there_is_once_a_weight_and_a_copy_costs_all_but_the_gradients():
+    weights = video_dit_parameters(SMALL)
+    alone, shared = (sharded_bytes(SMALL, 8, devices=devices) for devices in (1, 4))
+    assert alone - shared == pytest.approx(20 * weights * 3 / 4)
+    assert sharded_bytes(SMALL, 8, devices=4, copied=True) - shared == pytest.approx(4 * weights)
+    with pytest.raises(ValueError, match="devices=0"):
+        sharded_bytes(SMALL, 8, devices=0)

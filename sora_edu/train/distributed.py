@@ -39,7 +39,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sora_edu.files import WriteError, write_whole
 from sora_edu.precision import CPU, autocast, working_dtype
-from sora_edu.train.loop import LoopConfig, Run, move_average, refuse_other
+from sora_edu.train.loop import LoopConfig, Run, TrainingStopped, move_average, refuse_other
 
 CHECKPOINTS = "checkpoints"
 """Folder of a run in which its checkpoints are, one folder each."""
@@ -115,9 +115,7 @@ def joined() -> Iterator[Ranks]:
         mesh = init_device_mesh(device.type, (size,))
         yield Ranks(dist.get_rank(), size, device, mesh, dist.new_group(backend="gloo"))
     except (ValueError, OSError) as error:
-        error.alone = (
-            True  # what all processes meet, `together` has told them; this one must speak for itself
-        )
+        error.alone = True  # not `together`: no other process may have met it, so this one must tell
         raise
     finally:
         dist.destroy_process_group()
@@ -272,9 +270,12 @@ class ShardedRun(Run):
         there must follow from the step alone. Errors as in `Run.train`.
         """
         try:
-            return super().train(loss_at, title)
-        finally:
+            average = super().train(loss_at, title)
+        except TrainingStopped:  # on all processes; after any other error they may not be there to wait for
             self.wait()
+            raise
+        self.wait()
+        return average
 
     # --- checkpoints ---
 
@@ -316,18 +317,24 @@ class ShardedRun(Run):
         self._write_curve()
 
     def wait(self) -> None:
-        """Waits until the last checkpoint is whole, and then removes old ones. Raises WriteError."""
+        """Waits, on all processes, until the last checkpoint is whole, and then removes old ones.
+
+        Raises WriteError on the first process; the others end silently with exit code 2.
+        """
         if self.writing is None:
             return
-        writing, self.writing = self.writing, None
-        try:
-            writing.result()
-        except dcp.api.CheckpointException as error:
-            reason = next(iter(error.failures.values()))[0]
-            raise WriteError(f"cannot write {self.folder / CHECKPOINTS}: {reason}") from None
+        self.ranks.together(self._written)
+        self.writing = None
         if self.ranks.rank == 0:
             for old in whole_checkpoints(self.folder)[:-KEPT]:
                 shutil.rmtree(old)
+
+    def _written(self) -> None:
+        try:
+            self.writing.result()
+        except dcp.api.CheckpointException as error:
+            reason = next(iter(error.failures.values()))[0]
+            raise WriteError(f"cannot write {self.folder / CHECKPOINTS}: {reason}") from None
 
     def resume(self) -> bool:
         """Goes on from the folder's last whole checkpoint, if there is one; what is not whole is removed.
