@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import torch
-from jaxtyping import Float
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
@@ -24,14 +23,14 @@ def reference() -> dict:
     return json.loads(data_path("curves", "14_full_size.json").read_text())
 
 
-def _by_step(losses: Mapping[str, float]) -> tuple[list[int], list[float]]:
+def _by_step(losses: Mapping[str, float] | Mapping[int, float]) -> tuple[list[int], list[float]]:
     return [int(step) for step in losses], list(losses.values())
 
 
 # --- shares ----------------------------------------------------------------------------------------------
 
 
-def walk(stages: Mapping[str, Sequence[Float[Tensor, "..."]]], owned: int) -> None:
+def walk(stages: Mapping[str, Tensor | Sequence[Tensor]], owned: int) -> None:
     """What each device holds, stage by stage: a row a device, a column a stage, and the numbers themselves.
 
     Args:
@@ -128,9 +127,9 @@ def losses_of_runs(kept: Mapping, mine: Mapping[str, Mapping[int, float]] | None
 
 def bent_to_fit(videos: Sequence[tuple[int, int]], buckets: Sequence[Bucket]) -> None:
     """Frames of videos (height, width); over each what its bucket shows, and what a square crop would."""
-    fig, axes = plt.subplots(1, len(videos), figsize=(2.9 * len(videos), 3.2))
+    fig, axes = plt.subplots(1, len(videos), figsize=(2.9 * len(videos), 3.2), squeeze=False)
     spoken = []
-    for ax, (height, width), bucket in zip(axes, videos, buckets, strict=True):
+    for ax, (height, width), bucket in zip(axes[0], videos, buckets, strict=True):
         scale = max(bucket.height / height, bucket.width / width)
         seen = (bucket.height / scale, bucket.width / scale)
         longest = max(height, width)
