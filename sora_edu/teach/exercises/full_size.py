@@ -694,9 +694,9 @@ EXAMPLES_AT = Exercise(
 
 def _frechet_cases(seed: int) -> list[Case]:
     mixed = _drawn(seed + 2, 3, 3)
-    line = torch.tensor([[0.0], [2.0]])
+    few = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
     return [
-        Case(line, 3 + 2 * line),
+        Case(few, 3 + 2 * few),
         Case(_drawn(seed, 60, 3) @ mixed, 1 + _drawn(seed + 1, 60, 3) @ mixed.T),
         Case(_drawn(seed + 3, 40, 2), 2 * _drawn(seed + 4, 50, 2)),
     ]
