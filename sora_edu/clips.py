@@ -75,6 +75,7 @@ def read_frames(path: Path | str, height: int, width: int) -> UInt8[np.ndarray, 
     """The frames of a picture or a clip, at 8 a second, each square of pixels averaged down to one.
 
     Reads what `Clip.save` writes, and other pictures and films whose sides are whole multiples of the size.
+    A .png of a clip in which no pixel ever changes is a picture: it comes back as one frame.
 
     Raises:
         FileNotFoundError: there is no such file.

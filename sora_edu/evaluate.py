@@ -329,7 +329,7 @@ def _edit(sampling: "_Sampling", entries: list[Prompted], seed: int) -> dict:
 # ---- Sets of clips, by the features of a network -----------------------------------------------------------
 
 
-def frechet(features: Float[Tensor, "n d"], others: Float[Tensor, "m d"]) -> float:
+def frechet(features: Float[Tensor, "n d"], others: Float[Tensor, "m e"]) -> float:
     """The Frechet distance of two sets of features, as if both were normally distributed: 0 for the same set.
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of their means and covariances. The network that made the
@@ -379,7 +379,7 @@ def features_of(
     return torch.cat(found)
 
 
-def clip_score(pictures: Float[Tensor, "n t d"], texts: Float[Tensor, "n d"]) -> dict:
+def clip_score(pictures: Float[Tensor, "n t d"], texts: Float[Tensor, "m e"]) -> dict:
     """CLIP's score of clips for their prompts: 100 times the cosine, at least 0, averaged over frames.
 
     A relative measure of how well a picture fits a text; typical values and their order depend on which CLIP

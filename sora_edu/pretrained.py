@@ -275,7 +275,7 @@ def read_release(path: Path | str) -> dict[str, Tensor]:
         raise ValueError(
             f"{path} is damaged, or holds more than weights and would run it: {error}"
         ) from error
-    except (RuntimeError, EOFError) as error:
+    except (RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     weights = found.get("ema", found) if isinstance(found, dict) else found
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):

@@ -105,7 +105,8 @@ def test_generate_fills_a_box(capsys, here, able):
     ],
 )
 def test_what_a_task_cannot_start_from_is_explained(capsys, here, able, options, message):
-    Clip(np.zeros((5, 32, 48, 3), np.uint8), "film").save(here / "film.png")
+    film = np.random.default_rng(0).integers(256, size=(5, 32, 48, 3)).astype(np.uint8)
+    Clip(film, "film").save(here / "film.png")
     code, _, error = outcome(capsys, "generate", PROMPT, *options, "--checkpoint", able, *SIZE)
     assert code == 2
     assert message in error
