@@ -31,7 +31,7 @@ from sora_edu.train.encoding import ENCODERS, as_latents, open_clips
 from sora_edu.train.loop import LoopConfig, step_generator
 from sora_edu.train.recipes import PROMPT_DROPOUT
 from sora_edu.video_dit import VideoDiT, VideoDiTConfig
-from sora_edu.weights import load_weights, save_tensors
+from sora_edu.weights import CheckpointError, load_weights, save_tensors
 
 CONFIGS = {
     "toy": VideoDiTConfig(width=64, depth=2, heads=4, condition_width=64),
@@ -255,7 +255,10 @@ def _write_model(average: dict, config: VideoDiTConfig, out: Path, ranks: Ranks)
 def load_full_size(out: Path | str) -> VideoDiT:
     """The model that a finished run left in its folder. Raises CheckpointError if there is none."""
     out = Path(out)
+    if not (out / "config.json").is_file():
+        raise CheckpointError(out, "there is no config.json, which a run writes when it is done")
     kept = json.loads((out / "config.json").read_text())
-    model = VideoDiT(VideoDiTConfig(**kept["model"])).eval().requires_grad_(False)
+    fields = {name: tuple(v) if isinstance(v, list) else v for name, v in kept["model"].items()}
+    model = VideoDiT(VideoDiTConfig(**fields)).eval().requires_grad_(False)
     load_weights(model, out / "model.safetensors", kept["sha256"])
     return model
