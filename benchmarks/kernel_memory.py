@@ -21,7 +21,6 @@ import platform
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
@@ -53,14 +52,14 @@ def measured(notebook: nbformat.NotebookNode, folder: Path) -> dict[str, float]:
     return json.loads(said)
 
 
-def server_mib(seconds: float = 20) -> int:
+def server_mib() -> int:
     """Resident memory of a JupyterLab server that nobody has opened yet; needs Linux."""
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--port=0", "--ServerApp.token=x"]
     if os.geteuid() == 0:
         command.append("--allow-root")
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
-        time.sleep(seconds)
+        next(line for line in server.stderr if "is running at" in line)
         status = Path(f"/proc/{server.pid}/status").read_text()
     finally:
         server.terminate()
