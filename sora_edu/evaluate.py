@@ -27,7 +27,7 @@ from sora_edu.data.world import Prompted, Scene
 from sora_edu.files import write_whole
 from sora_edu.precision import working_dtype
 from sora_edu.sora import EDIT_STRENGTH, Sora, to_float, to_uint8
-from sora_edu.tasks import FROM_TEXT, TASKS, put_back, task_mask
+from sora_edu.tasks import FROM_TEXT, TASKS, UNTRAINED, put_back, task_mask
 
 Number = float | complex
 Video = Float[Tensor, "c t h w"]
@@ -256,11 +256,15 @@ def recoloured(entry: Prompted, seed: int) -> Prompted:
 @torch.no_grad()
 def _tasks(sampling: "_Sampling", entries: list[Prompted], seed: int) -> dict:
     """Every task that the checkpoint knows and that starts from pixels, on clips of one thing."""
-    names = [task for task in TASKS if task in sampling.sora.config.tasks and task not in FROM_TEXT]
     return {
         task: _edit(sampling, entries, seed) if task == "edit" else _task(sampling, task, entries, seed)
-        for task in names
+        for task in _from_pixels(sampling.sora)
     }
+
+
+def _from_pixels(sora: Sora) -> list[str]:
+    known = sora.config.tasks + UNTRAINED
+    return [task for task in TASKS if task in known and task not in FROM_TEXT]
 
 
 def _task(sampling: "_Sampling", task: str, entries: list[Prompted], seed: int) -> dict:
@@ -491,8 +495,7 @@ def evaluate(
 
 def work(sora: Sora, n: int, splits: Sequence[str] = world.SPLITS) -> int:
     """How many clips an evaluation renders or generates, for a progress bar."""
-    from_pixels = sum(task not in FROM_TEXT for task in sora.config.tasks)
-    return n * (2 * len(splits) + from_pixels) + 2 * SEEDS_PER_PROMPT * _diversity_prompt_count(n)
+    return n * (2 * len(splits) + len(_from_pixels(sora))) + 2 * SEEDS_PER_PROMPT * _diversity_prompt_count(n)
 
 
 def _check(n, seed, splits, batch) -> None:

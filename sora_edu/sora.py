@@ -33,6 +33,7 @@ from sora_edu.samplers import euler, time_grid
 from sora_edu.tasks import (
     FROM_TEXT,
     TASKS,
+    UNTRAINED,
     encode_given,
     latent_mask,
     place_given,
@@ -60,7 +61,7 @@ class SoraConfig:
     dit: VideoDiTConfig
     """The video DiT."""
     tasks: tuple[str, ...] = ("text_to_video",)
-    """Those of `TASKS` that it was trained for."""
+    """Those of `TASKS` that it was trained for; it also knows those that need no training."""
     sizes: tuple[tuple[int, int, int], ...] = ((17, 64, 64),)
     """The (frames, height, width) that it was trained at."""
     steps: int = 20
@@ -296,8 +297,8 @@ class Sora(nn.Module):
     def _check_task(self, task, given, strength) -> None:
         if task not in TASKS:
             raise ValueError(f"task={task!r} is unknown; the tasks are: {', '.join(TASKS)}")
-        if task not in self.config.tasks:
-            known = " or ".join(self.config.tasks)
+        if task not in self.config.tasks + UNTRAINED:
+            known = " or ".join(dict.fromkeys(self.config.tasks + UNTRAINED))
             raise ValueError(f"task={task!r}: this checkpoint was not trained for it; use {known}")
         if task in FROM_TEXT and given is not None:
             raise ValueError(f"given is not for task={task!r}, which needs a prompt alone; leave it out")

@@ -36,6 +36,8 @@ TASKS = (
 )  # fmt: skip
 FROM_TEXT = ("text_to_video", "text_to_image")
 """Tasks that need a prompt and nothing else."""
+UNTRAINED = ("edit",)
+"""Tasks that every model from text to video can do without having been trained for them."""
 GREY = 0.0
 """What stands where a pixel is unknown: the middle of [-1, 1]."""
 

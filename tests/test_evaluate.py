@@ -228,7 +228,7 @@ class Doing(Perfect):
 
 
 def tasks_of(sora, n=12, names=FROM_PIXELS):
-    sora.config.tasks = names
+    sora.config.tasks = names  # and edits, which need no training
     sampling = ev._Sampling(sora, (17, 64, 64), 4, 1.0, 6, lambda *_: None)
     return ev._tasks(sampling, world.evaluation_set("seen", n, 0), 0)
 

@@ -195,6 +195,12 @@ def test_an_empty_prompt_is_enough_where_pictures_are_given():
         able.generate("", **SIZE)
 
 
+def test_an_edit_needs_no_training(sora):
+    assert "edit" not in sora.config.tasks
+    clip = sora.generate(PROMPT, task="edit", given=pictures(*range(5)), **SIZE)
+    assert clip.frames.shape == (5, 32, 48, 3)
+
+
 def test_an_edit_starts_from_the_clip_at_its_strength():
     """With a network that goes nowhere, what comes out is what sampling started from."""
     (able, listener), given = listening(), pictures(*range(5))
@@ -291,7 +297,7 @@ def test_pixels_survive_the_round_trip():
         ({"num": 0}, "num=0 must be from 1 to 64"),
         ({"seed": -1}, "seed=-1 must be from 0"),
         ({"task": "sing"}, "task='sing' is unknown; the tasks are: text_to_video, .*, edit"),
-        ({"task": "extend"}, "task='extend'.*not trained for it; use text_to_video or text_to_image"),
+        ({"task": "extend"}, "task='extend'.*not trained for it; use text_to_video or text_to_image or edit"),
         ({"given": {0: np.zeros((32, 48, 3), np.uint8)}}, "given is not for task='text_to_video'"),
         ({"strength": 0.5}, "strength is not for task='text_to_video'"),
         ({"region": np.ones((32, 48), bool)}, "task='text_to_video' takes no region"),
