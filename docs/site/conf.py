@@ -40,7 +40,8 @@ toc_object_entries_show_parents = "hide"
 nitpick_ignore_regex = [
     (
         "py:class",
-        r"(torch|jaxtyping|collections|pathlib|numpy|nbformat|matplotlib|random|contextlib)\..*|Tensor|Module|ndarray",
+        r"(torch|jaxtyping|collections|concurrent|pathlib|numpy|nbformat|matplotlib|random|contextlib)\..*"
+        r"|Tensor|Module|ndarray|sora_edu\.train\.distributed\.Result",  # the last is a type variable
     ),
     ("py:exc", "[A-Za-z]+Error"),
 ]
