@@ -137,12 +137,20 @@ def _region_mask(region, frames: int, height: int, width: int) -> PixelMask:
 # ---- What the network sees ---------------------------------------------------------------------------------
 
 
+def put_back(
+    made: Float[Tensor, "b c t h w"],
+    video: Float[Tensor, "#b c t h w"],
+    mask: Float[Tensor, "#b t h w"] | PixelMask,
+) -> Float[Tensor, "b c t h w"]:
+    """The made clip with the given pixels as they were."""
+    return torch.where(mask.unsqueeze(-4) > 0, made, video)
+
+
 def grey_out(
     video: Float[Tensor, "b c t h w"], mask: Float[Tensor, "#b t h w"] | PixelMask
 ) -> Float[Tensor, "b c t h w"]:
     """The clip with grey where the mask says generate: nothing of what is to be made shines through."""
-    mask = mask if mask.ndim == 4 else mask[None]
-    return torch.where(mask[:, None] > 0, torch.full_like(video, GREY), video)
+    return put_back(torch.full_like(video, GREY), video, mask)
 
 
 def latent_mask(mask: Float[Tensor, "b f h w"] | Float[Tensor, "f h w"]) -> Float[Tensor, "b 4 t h8 w8"]:
@@ -172,16 +180,6 @@ def encode_given(
 ) -> Float[Tensor, "b c t h8 w8"]:
     """Latents of the masked clip: what a network knows of the given pixels."""
     return autoencoder.encode(grey_out(video, mask))
-
-
-def put_back(
-    made: Float[Tensor, "b c t h w"],
-    video: Float[Tensor, "#b c t h w"],
-    mask: Float[Tensor, "#b t h w"] | PixelMask,
-) -> Float[Tensor, "b c t h w"]:
-    """The made clip with the given pixels as they were."""
-    mask = mask if mask.ndim == 4 else mask[None]
-    return torch.where(mask[:, None] > 0, made, video)
 
 
 def place_given(

@@ -67,6 +67,12 @@ def share_kept(height: int, width: int, bucket: Bucket) -> float:
     return bucket.height * bucket.width / (scale**2 * height * width)
 
 
+def check_one_bucket(buckets: Sequence[Bucket], indices: Sequence[int]) -> None:
+    """Raises ValueError if the clips with these numbers are of several buckets, or there are none."""
+    if len({buckets[index] for index in indices}) != 1:
+        raise ValueError(f"indices={list(indices)} are not of one bucket; BucketBatches gives such")
+
+
 class BucketBatches:
     """Which clips each step of a training sees: always a full batch, always of one bucket.
 

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from sora_edu.data.buckets import Bucket
+from sora_edu.data.buckets import Bucket, check_one_bucket
 from sora_edu.files import write_whole
 
 TENSORS = ("latents", "text", "text_mask")
@@ -82,11 +82,10 @@ class LatentFolder:
             channels.add(found)
             self.places += [(path, row) for row in range(n)]
             self.buckets += [Bucket(1 + 4 * (size[0] - 1), 8 * size[1], 8 * size[2])] * n
+        why = "; ".join(f"{name}: {reason}" for name, reason in self.skipped.items())
         if self.places and self.skipped:
-            why = "; ".join(f"{name}: {reason}" for name, reason in self.skipped.items())
             warnings.warn(f"{self.folder}: skipped {len(self.skipped)} files: {why}", stacklevel=2)
         if not self.places:
-            why = "; ".join(f"{name}: {reason}" for name, reason in self.skipped.items())
             raise ValueError(
                 f"folder={str(folder)!r} needs at least one file of latents (*.safetensors); "
                 + (f"none of its {len(self.skipped)} can be used: {why}" if why else "there is none")
@@ -108,8 +107,7 @@ class LatentFolder:
 
         Raises ValueError for clips of several sizes, or none.
         """
-        if len({self.buckets[index] for index in indices}) != 1:
-            raise ValueError(f"indices={list(indices)} are not of one bucket; BucketBatches gives such")
+        check_one_bucket(self.buckets, indices)
         clips = [self._clip(*self.places[index]) for index in indices]
         longest = max(len(text) for _, text, _ in clips)
         latents, texts, masks = zip(*clips, strict=True)

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from sora_edu.data.buckets import STEP, Bucket, bucket_for
+from sora_edu.data.buckets import STEP, Bucket, bucket_for, check_one_bucket
 
 SUFFIXES = (".mp4", ".mov", ".webm")
 TABLES = ("captions.csv", "captions.jsonl")
@@ -155,8 +155,7 @@ class VideoFolder:
 
         Raises ValueError for clips of several buckets, or none.
         """
-        if len({self.videos[index].bucket for index in indices}) != 1:
-            raise ValueError(f"indices={list(indices)} are not of one bucket; BucketBatches gives such")
+        check_one_bucket(self.buckets, indices)
         clips = [self.clip(index, generator) for index in indices]
         return torch.stack(clips), [self.videos[index].caption for index in indices]
 

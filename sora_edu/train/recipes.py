@@ -283,8 +283,7 @@ def cached_examples(
         if kept["fingerprint"] != fingerprint:
             title = f"{'clips' if frames > 1 else 'pictures'} {start + 1} to {start + len(wanted)}"
             made = encode_scenes(model, wanted, len(wanted), title, frames, masks)
-            names = ("latents",) if masks is None else ("latents", "given")
-            tensors = dict(zip(names, (made,) if masks is None else made, strict=True))
+            tensors = {"latents": made} if masks is None else {"latents": made[0], "given": made[1]}
             kept = {"fingerprint": fingerprint, **{name: x.half() for name, x in tensors.items()}}
             write_tensors(path, kept)
         if masks is not None:

@@ -8,16 +8,6 @@ from sora_edu.teach import dit_figures as pictures
 from sora_edu.train.conditioning import examples
 
 
-@pytest.fixture
-def drawn(monkeypatch) -> list[tuple]:
-    """The figures shown and their alt texts."""
-    shown: list[tuple] = []
-    monkeypatch.setattr(
-        pictures, "show", lambda fig, *, alt: (pictures.plt.close(fig), shown.append((fig, alt)))
-    )
-    return shown
-
-
 def test_the_twelve_quoted_sizes_are_those_of_the_models():
     assert set(pictures.PAPER_SIZES) == set(DIT_SIZES)
     for name, quoted in pictures.PAPER_SIZES.items():

@@ -9,16 +9,6 @@ from sora_edu.teach import full_size_figures as pictures
 from sora_edu.video_dit import video_dit_parameters
 
 
-@pytest.fixture
-def drawn(monkeypatch) -> list[tuple]:
-    """The figures shown and their alt texts."""
-    shown: list[tuple] = []
-    monkeypatch.setattr(
-        pictures, "show", lambda fig, *, alt: (pictures.plt.close(fig), shown.append((fig, alt)))
-    )
-    return shown
-
-
 def test_the_walk_shows_every_number_under_its_owner(drawn):
     shares = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     pictures.walk({"shares": shares, "gathered": [shares.flatten()] * 2}, owned=2)

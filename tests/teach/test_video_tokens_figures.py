@@ -9,16 +9,6 @@ from sora_edu.teach import video_tokens_figures as pictures
 from sora_edu.train.tubelets import READERS
 
 
-@pytest.fixture
-def drawn(monkeypatch) -> list[tuple]:
-    """The figures shown and their alt texts."""
-    shown: list[tuple] = []
-    monkeypatch.setattr(
-        pictures, "show", lambda fig, *, alt: (pictures.plt.close(fig), shown.append((fig, alt)))
-    )
-    return shown
-
-
 def test_bars_are_as_long_as_the_samples(drawn):
     pictures.padded_and_packed([4, 2, 3, 1], 5)
     fig, alt = drawn[-1]
