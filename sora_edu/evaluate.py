@@ -253,81 +253,97 @@ def recoloured(entry: Prompted, seed: int) -> Prompted:
     return Prompted(prompt, world.parse(prompt), scene)
 
 
-@torch.no_grad()
-def _tasks(sampling: "_Sampling", entries: list[Prompted], seed: int) -> dict:
-    """Every task that the checkpoint knows and that starts from pixels, on clips of one thing."""
-    return {
-        task: _edit(sampling, entries, seed) if task == "edit" else _task(sampling, task, entries, seed)
-        for task in _from_pixels(sampling.sora)
-    }
-
-
 def _from_pixels(sora: Sora) -> list[str]:
     known = sora.config.tasks + UNTRAINED
     return [task for task in TASKS if task in known and task not in FROM_TEXT]
 
 
-def _task(sampling: "_Sampling", task: str, entries: list[Prompted], seed: int) -> dict:
-    """One task of `TRIALS`: is what was asked there, are given pixels known, does no seam show?
-
-    `given_psnr` is of the model's own output, before given pixels are put back, and `given_psnr_autoencoder`
-    of what the autoencoder makes of the whole clip, in the same places. `seam_ratio` is the change from given
-    to made pixels against that of the real clips. `joint_error` is in pixels; `continued` asks for all
-    attributes and at most `JOINT` of it.
-    """
-    frames, height, width = sampling.size
-    trial, region = TRIALS[task], np.zeros((height, width), bool)
-    region[height // 4 : -height // 4, width // 4 : -width // 4] = True
-    given = list(trial.given(frames))
-    mask = task_mask(task, *sampling.size, given, region if task == "inpaint" else None)
-    seeds = iter(_noise_seeds(len(entries), seed, len(world.SPLITS) + 1 + TASKS.index(task)))
-    own, known, right, errors, made_seams, real_seams = [], [], [], [], [], []
-    for chunk in _chunks(entries, sampling.batch):
+@torch.no_grad()
+def _tasks(sampling: "_Sampling", entries: list[Prompted], seed: int) -> dict:
+    """Every task that the checkpoint knows and that starts from pixels, on clips of one thing."""
+    names = _from_pixels(sampling.sora)
+    streams = {task: len(world.SPLITS) + 1 + TASKS.index(task) for task in names}
+    seeds = {task: _noise_seeds(len(entries), seed, stream) for task, stream in streams.items()}
+    tallies = {task: _Tally(task, sampling) for task in names if task != "edit"}
+    edited: list[bool] = []
+    for start in range(0, len(entries), sampling.batch):
+        chunk = entries[start : start + sampling.batch]
         # In 8 bits, as what is made: else the rounding alone would show at a seam.
-        clean = to_float(to_uint8(world.render_batch([entry.scene for entry in chunk], *sampling.size)))
-        if task == "loop":  # its last frame is its first once more
-            clean[:, :, -1] = clean[:, :, 0]
-        prompts = [entry.prompt if trial.prompted else "" for entry in chunk]
-        made = sampling.sample(prompts, [next(seeds) for _ in chunk], given=clean, mask=mask)
-        autoencoder = sampling.sora.autoencoder
-        back = autoencoder.decode(autoencoder.encode(clean.to(autoencoder.device))).clamp(-1, 1).cpu()
-        for entry, real, mine, theirs in zip(chunk, clean, made, back, strict=True):
-            own.append(psnr(mine, real, mask == 0))
-            known.append(psnr(theirs, real, mask == 0))
-            final = put_back(mine[None], real[None], mask)[0]
-            made_seams.append(seam(final, mask))
-            real_seams.append(seam(real, mask))
-            if task == "loop":
-                continue
-            reading = judge(final)
-            right.append(reading.matches(entry.asked))
-            errors.append(joint_error(reading, judge(real), beside_seams(mask) or [0], height))
-    figures = {
-        "given_psnr": average(own),
-        "given_psnr_autoencoder": average(known),
-        "seam_ratio": _figure(sum(made_seams) / sum(real_seams), len(made_seams), None),
-    }
-    if right:
-        figures["adherence"] = proportion(right)
-    if beside_seams(mask) and right:
-        read = [error for error in errors if error is not None]
-        figures |= {"joint_error": average(read)} if read else {}
-        near = [error is not None and error <= JOINT for error in errors]
-        figures["continued"] = proportion(a and b for a, b in zip(right, near, strict=True))
-    return figures
+        real = to_float(to_uint8(world.render_batch([entry.scene for entry in chunk], *sampling.size)))
+        back, readings = _round_trip(sampling.sora, real), list(map(judge, real))
+        for task in names:
+            noise = seeds[task][start : start + len(chunk)]
+            if task == "edit":
+                edited += _edit(sampling, chunk, real, noise)
+            else:
+                tallies[task].add(chunk, real, back, readings, noise)
+    figures = {task: tally.figures() for task, tally in tallies.items()}
+    return figures | ({"edit": {"adherence": proportion(edited)}} if edited else {})
 
 
-def _edit(sampling: "_Sampling", entries: list[Prompted], seed: int) -> dict:
-    """SDEdit: each clip in another colour, all else as it was."""
-    seeds = iter(_noise_seeds(len(entries), seed, len(world.SPLITS) + 1 + TASKS.index("edit")))
-    right = []
-    for chunk in _chunks(entries, sampling.batch):
-        clean = world.render_batch([entry.scene for entry in chunk], *sampling.size)
-        noise = [next(seeds) for _ in chunk]
-        wanted = [recoloured(entry, number) for entry, number in zip(chunk, noise, strict=True)]
-        made = sampling.sample([w.prompt for w in wanted], noise, given=clean, strength=EDIT_STRENGTH)
-        right += [judge(clip).matches(w.asked) for clip, w in zip(made, wanted, strict=True)]
-    return {"adherence": proportion(right)}
+def _edit(sampling: "_Sampling", entries: list[Prompted], real: Tensor, noise: list[int]) -> list[bool]:
+    """SDEdit: whether each clip is as it was but in another colour."""
+    wanted = [recoloured(entry, number) for entry, number in zip(entries, noise, strict=True)]
+    made = sampling.sample([w.prompt for w in wanted], noise, given=real, strength=EDIT_STRENGTH)
+    return [judge(clip).matches(w.asked) for clip, w in zip(made, wanted, strict=True)]
+
+
+class _Tally:
+    """One task of `TRIALS`: is what was asked there, are given pixels known, does no seam show?"""
+
+    def __init__(self, task: str, sampling: "_Sampling"):
+        frames, height, width = sampling.size
+        region = np.zeros((height, width), bool)
+        region[height // 4 : -height // 4, width // 4 : -width // 4] = True
+        given = list(TRIALS[task].given(frames))
+        self.task, self.sampling = task, sampling
+        self.mask = task_mask(task, *sampling.size, given, region if task == "inpaint" else None)
+        self.beside = beside_seams(self.mask)
+        self.own, self.known, self.made_seams, self.real_seams = [], [], [], []
+        self.right, self.errors = [], []
+
+    def add(self, entries: list[Prompted], real, back, readings: list[Reading], noise: list[int]) -> None:
+        """Does the task on real clips "b c t h w"; `back` are the same through the autoencoder."""
+        if self.task == "loop":  # its last frame is its first once more
+            real = real.clone()
+            real[:, :, -1] = real[:, :, 0]
+            back = _round_trip(self.sampling.sora, real)
+        prompts = [entry.prompt if TRIALS[self.task].prompted else "" for entry in entries]
+        made = self.sampling.sample(prompts, noise, given=real, mask=self.mask)
+        final = put_back(made, real, self.mask)
+        for mine, theirs, true, whole in zip(made, back, real, final, strict=True):
+            self.own.append(psnr(mine, true, self.mask == 0))
+            self.known.append(psnr(theirs, true, self.mask == 0))
+            self.made_seams.append(seam(whole, self.mask))
+            self.real_seams.append(seam(true, self.mask))
+        if self.task == "loop":  # what a clip of half its frames shows is for nobody to read
+            return
+        for entry, whole, true in zip(entries, final, readings, strict=True):
+            reading = judge(whole)
+            self.right.append(reading.matches(entry.asked))
+            self.errors.append(joint_error(reading, true, self.beside or [0], self.mask.shape[1]))
+
+    def figures(self) -> dict:
+        """What all clips came to.
+
+        `given_psnr` is of the model's own output, before given pixels are put back, and
+        `given_psnr_autoencoder` of what the autoencoder makes of the whole clip, in the same places.
+        `seam_ratio` is the change from given to made pixels against that of the real clips. `joint_error` is
+        in pixels; `continued` asks for all attributes and at most `JOINT` of it.
+        """
+        figures = {
+            "given_psnr": average(self.own),
+            "given_psnr_autoencoder": average(self.known),
+            "seam_ratio": _figure(sum(self.made_seams) / sum(self.real_seams), len(self.made_seams), None),
+        }
+        if self.right:
+            figures["adherence"] = proportion(self.right)
+        if self.beside and self.right:
+            read = [error for error in self.errors if error is not None]
+            figures |= {"joint_error": average(read)} if read else {}
+            near = [error is not None and error <= JOINT for error in self.errors]
+            figures["continued"] = proportion(a and b for a, b in zip(self.right, near, strict=True))
+        return figures
 
 
 # ---- Sets of clips, by the features of a network -----------------------------------------------------------
@@ -507,13 +523,18 @@ def _check(n, seed, splits, batch) -> None:
         raise ValueError(f"splits={list(splits)} must be some of: {', '.join(world.SPLITS)}")
 
 
+def _round_trip(sora: Sora, clips: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+    """Clips as they come back from the autoencoder."""
+    autoencoder = sora.autoencoder
+    return autoencoder.decode(autoencoder.encode(clips.to(autoencoder.device))).clamp(-1, 1).cpu()
+
+
 @torch.no_grad()
 def _rendered(sampling: _Sampling, entries: list[Prompted]):
     """Each entry, its scene as rendered, and as it comes back from the autoencoder."""
-    autoencoder = sampling.sora.autoencoder
     for chunk in _chunks(entries, sampling.batch):
         clean = world.render_batch([entry.scene for entry in chunk], *sampling.size)
-        back = to_float(to_uint8(autoencoder.decode(autoencoder.encode(clean.to(autoencoder.device)))))
+        back = to_float(to_uint8(_round_trip(sampling.sora, clean)))
         yield from zip(chunk, clean, back, strict=True)
         sampling.advance("rendered clips", len(chunk))
 
