@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from sora_edu.data import videos
 from sora_edu.data.render import FPS
 from sora_edu.files import check_target, write_whole
 
@@ -84,9 +85,9 @@ def read_frames(path: Path | str, height: int, width: int) -> UInt8[np.ndarray, 
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    film = path.suffix.lower() in (".mp4", ".mov", ".webm")
+    film = path.suffix.lower() in videos.SUFFIXES
     try:
-        frames = np.stack(_read_film(path) if film else _read_pictures(path))
+        frames = np.stack([*videos.upright_frames(path)] if film else _read_pictures(path))
     except Exception as error:  # a damaged file can fail in any way
         raise ValueError(f"{path} cannot be read as pictures ({type(error).__name__})") from error
     _, tall, wide, _ = frames.shape
@@ -97,13 +98,6 @@ def read_frames(path: Path | str, height: int, width: int) -> UInt8[np.ndarray, 
     side = tall // height
     squares = frames.reshape(len(frames), height, side, width, side, 3)
     return squares.mean((2, 4)).round().astype(np.uint8)
-
-
-def _read_film(path: Path) -> list[np.ndarray]:
-    import av
-
-    with av.open(str(path)) as film:
-        return [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
 
 
 def _read_pictures(path: Path) -> list[np.ndarray]:

@@ -226,6 +226,11 @@ def _decode(path: Path) -> Iterator:
             raise BrokenVideo(f"breaks off after {number} of {stream.frames} frames")
 
 
+def upright_frames(path: Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """Frames of a film as they are to be seen. Raises BrokenVideo for whatever cannot be read."""
+    return map(_upright, _decode(path))
+
+
 def _upright(frame) -> UInt8[np.ndarray, "h w 3"]:
     """Pixels as they are to be seen: phones store an upright video lying on its side, with a note."""
     return np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)).copy()
