@@ -6,7 +6,7 @@ model, and a batch draws from one bucket alone. After the buckets of Open-Sora 1
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -67,9 +67,17 @@ def share_kept(height: int, width: int, bucket: Bucket) -> float:
     return bucket.height * bucket.width / (scale**2 * height * width)
 
 
-def check_one_bucket(buckets: Sequence[Bucket], indices: Sequence[int]) -> None:
-    """Raises ValueError if the clips with these numbers are of several buckets, or there are none."""
-    if len({buckets[index] for index in indices}) != 1:
+def by_bucket(buckets: Sequence[Bucket]) -> dict[Bucket, list[int]]:
+    """The numbers of the clips of each bucket, given the bucket of each clip."""
+    members: dict[Bucket, list[int]] = {}
+    for index, bucket in enumerate(buckets):
+        members.setdefault(bucket, []).append(index)
+    return members
+
+
+def check_one_bucket(indices: Sequence[int], buckets: Iterable[Bucket]) -> None:
+    """Raises ValueError if the clips with these numbers, whose buckets these are, are not of one bucket."""
+    if len(set(buckets)) != 1:
         raise ValueError(f"indices={list(indices)} are not of one bucket; BucketBatches gives such")
 
 
@@ -85,9 +93,7 @@ class BucketBatches:
         """`buckets`: that of each clip, by its number. Raises ValueError for none, or a batch below 1."""
         if not buckets or batch < 1:
             raise ValueError(f"{len(buckets)} clips in batches of {batch}: both must be at least 1")
-        self.batch, self.seed, self.members = batch, seed, {}
-        for index, bucket in enumerate(buckets):
-            self.members.setdefault(bucket, []).append(index)
+        self.batch, self.seed, self.members = batch, seed, by_bucket(buckets)
         self.round = -1
 
     def __len__(self) -> int:

@@ -107,7 +107,7 @@ class LatentFolder:
 
         Raises ValueError for clips of several sizes, or none.
         """
-        check_one_bucket(self.buckets, indices)
+        check_one_bucket(indices, (self.buckets[index] for index in indices))
         clips = [self._clip(*self.places[index]) for index in indices]
         longest = max(len(text) for _, text, _ in clips)
         latents, texts, masks = zip(*clips, strict=True)

@@ -155,7 +155,7 @@ class VideoFolder:
 
         Raises ValueError for clips of several buckets, or none.
         """
-        check_one_bucket(self.buckets, indices)
+        check_one_bucket(indices, (self.videos[index].bucket for index in indices))
         clips = [self.clip(index, generator) for index in indices]
         return torch.stack(clips), [self.videos[index].caption for index in indices]
 

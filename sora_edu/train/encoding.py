@@ -8,6 +8,7 @@ with the same encoders stays.
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from sora_edu.assets import data_path
 from sora_edu.data import world
-from sora_edu.data.buckets import Bucket
+from sora_edu.data.buckets import Bucket, by_bucket
 from sora_edu.data.latents import LatentFolder, source_of, write_latents
 from sora_edu.data.videos import VideoFolder
 from sora_edu.pretrained import T5, WAN, TextTokens, VideoAutoencoder
@@ -28,7 +29,7 @@ from sora_edu.train.recipes import embed, training_prompt
 from sora_edu.weights import sha256
 
 TOY_SIZES = (Bucket(17, 64, 64), Bucket(9, 48, 80), Bucket(17, 80, 48))
-"""Sizes of the toy world's clips."""
+"""Sizes of the toy world's clips, in turn: square, wide and short, tall."""
 
 CHUNK = 32
 """Clips of a file."""
@@ -86,11 +87,14 @@ class ToyClips:
 
     def batch(self, indices: Sequence[int]) -> tuple[Float[Tensor, "b 3 t h w"], list[str]]:
         """Clips of one size, and their captions."""
-        scenes = list(islice(world.training_scenes(0), self.count))
-        chosen = [scenes[index] for index in indices]
+        chosen = [self._scenes[index] for index in indices]
         generators = [step_generator(0, index) for index in indices]
         captions = [training_prompt(*pair) for pair in zip(chosen, generators, strict=True)]
         return world.render_batch(chosen, *self.buckets[indices[0]]), captions
+
+    @cached_property
+    def _scenes(self) -> list[world.Scene]:
+        return list(islice(world.training_scenes(0), self.count))
 
     def name(self, index: int) -> str:
         """What tells a clip from others."""
@@ -153,10 +157,7 @@ def as_latents(
 
 def _files(clips: ToyClips | VideoFolder) -> Iterator[tuple[str, list[int]]]:
     """Names of files, and the numbers of the clips that belong into each: all of one size."""
-    members: dict[Bucket, list[int]] = {}
-    for index, bucket in enumerate(clips.buckets):
-        members.setdefault(bucket, []).append(index)
-    for (frames, height, width), indices in members.items():
+    for (frames, height, width), indices in by_bucket(clips.buckets).items():
         for start in range(0, len(indices), CHUNK):
             yield f"{frames}x{height}x{width}_{start:07}.safetensors", indices[start : start + CHUNK]
 

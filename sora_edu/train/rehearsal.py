@@ -20,16 +20,13 @@ from pathlib import Path
 
 from sora_edu.clips import Clip
 from sora_edu.data import world
-from sora_edu.data.buckets import Bucket
 from sora_edu.files import write_whole
 from sora_edu.sora import to_uint8
 from sora_edu.train.distributed import RECORD, whole_checkpoints
+from sora_edu.train.encoding import TOY_SIZES
 from sora_edu.weights import sha256
 
 FILMS = 24
-SIZES = (Bucket(17, 64, 64), Bucket(9, 48, 80), Bucket(17, 80, 48))
-"""Lengths and shapes of the films: square, wide and short, tall."""
-
 CONFIG, STEPS, BATCH, SAVE_EVERY = "toy", 40, 8, 20
 """The notebook's run. Its learning rate does not fall, so that it is the beginning of the reference run."""
 
@@ -46,7 +43,7 @@ def write_films(folder: Path | str, count: int = FILMS) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number, scene in enumerate(islice(world.training_scenes(14), count)):
-        size = SIZES[number % len(SIZES)]
+        size = TOY_SIZES[number % len(TOY_SIZES)]
         caption = world.caption(scene, seed=number)
         film = Clip(to_uint8(world.render_batch([scene], *size))[0], caption, number)
         paths.append(film.save(folder / f"film_{number:03}.mp4", scale=1))

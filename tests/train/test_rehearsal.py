@@ -11,7 +11,8 @@ from sora_edu.assets import data_path
 from sora_edu.data import world
 from sora_edu.data.videos import VideoFolder
 from sora_edu.train import rehearsal
-from sora_edu.train.rehearsal import SIZES, command, finished, last_checkpoint, losses, write_films
+from sora_edu.train.encoding import TOY_SIZES
+from sora_edu.train.rehearsal import command, finished, last_checkpoint, losses, write_films
 
 KEPT = json.loads(data_path("curves", "14_full_size.json").read_text())
 
@@ -19,7 +20,7 @@ KEPT = json.loads(data_path("curves", "14_full_size.json").read_text())
 def test_films_are_of_three_sizes_with_captions_of_the_toy_world_and_the_same_again(tmp_path):
     paths = write_films(tmp_path / "films", 5)
     folder = VideoFolder(tmp_path / "films")
-    assert folder.skipped == {} and folder.buckets == [SIZES[k % 3] for k in range(5)]
+    assert folder.skipped == {} and folder.buckets == [TOY_SIZES[k % 3] for k in range(5)]
     for video in folder.videos:
         assert not world.parse(video.caption).held_out
     before = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
