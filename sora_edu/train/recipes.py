@@ -59,9 +59,9 @@ ENCODED_AT_ONCE = 16
 FRAMES, SIDE = 17, 64  # of a whole clip
 CORE_FIRST = 0.75  # share of a DiT batch from the core of the world alone; the rest is from all of it
 # All 5,120 latents of a clip speak for the same handful of choices, so what it shows is settled while it is
-# still nearly noise: a standard logit-normal draws one time in twelve above 0.8, one of mean 1.8 two
-# in three. How it looks in detail, a star or a blob, is settled later, and takes longer to learn. By mean, the share of
-# times drawn from it:
+# still nearly noise: a standard logit-normal draws one time in twelve above 0.8, one of mean 1.8 two of
+# three. How it looks in detail, a star or a blob, is settled later, and takes longer to learn. By mean, the
+# share of times that are drawn from it:
 TIME_MEANS = {0.0: 0.65, 1.8: 0.35}
 PROMPT_DROPOUT = 0.1  # share of clips that are learned without a prompt, for guidance
 GIVEN = 0.35  # share of whole clips of which some pixels are given
