@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Shaped
 from scipy import stats
 from torch import Tensor
 
-from sora_edu import autoencoder
+from sora_edu import autoencoder, physics
 from sora_edu.data import world
 from sora_edu.data.judge import Reading, Track, judge
 from sora_edu.data.world import Prompted, Scene
@@ -481,7 +481,8 @@ def evaluate(
         Nested figures, each `{"value", "n", "ci95"}`: `judge.clean` and `.autoencoder` (all attributes of
         core scenes), `autoencoder.psnr` and `.psnr_object` (held-out core), `adherence.<split>` and, under
         `judge.by_split`, the judge's own share for the same prompts; `tasks.<name>`, for each that starts
-        from pixels; `diversity.ratio`; `seconds_per_clip`; and the settings. What was not measured is absent.
+        from pixels; `physics.<law>` with `<law>_real`, that of real clips behind the autoencoder;
+        `diversity.ratio`; `seconds_per_clip`; and the settings. What was not measured is absent.
 
     Raises:
         ValueError: an unknown split, or an impossible number.
@@ -499,6 +500,7 @@ def evaluate(
         **_judge_and_autoencoder(sampling, entries),
         "adherence": _adherence(sampling, entries, seed),
         "tasks": _tasks(sampling, world.evaluation_set("seen", n, seed), seed),
+        "physics": _physics(sampling, n, seed),
         "diversity": _diversity(sampling, n, seed),
         "seconds_per_clip": _seconds_per_clip(sampling),
         "n": n, "seed": seed, "sampler": "euler", "steps": sampling.steps, "guidance": sampling.guidance,
@@ -511,7 +513,12 @@ def evaluate(
 
 def work(sora: Sora, n: int, splits: Sequence[str] = world.SPLITS) -> int:
     """How many clips an evaluation renders or generates, for a progress bar."""
-    return n * (2 * len(splits) + len(_from_pixels(sora))) + 2 * SEEDS_PER_PROMPT * _diversity_prompt_count(n)
+    laws = len(physics.LAWS) + ("extend" in sora.config.tasks)
+    return (
+        n * (2 * len(splits) + len(_from_pixels(sora)))
+        + laws * _physics_count(n)
+        + 2 * SEEDS_PER_PROMPT * _diversity_prompt_count(n)
+    )
 
 
 def _check(n, seed, splits, batch) -> None:
@@ -608,6 +615,21 @@ def _starts(prompts: list[str], readings: list[Reading]) -> Starts:
     return groups
 
 
+def _physics_count(n: int) -> int:
+    """Clips for each law."""
+    return max(1, n // 2)
+
+
+@torch.no_grad()
+def _physics(sampling: _Sampling, n: int, seed: int) -> dict:
+    """The share of clips that obey each law, generated and real; the laws are those of `physics`."""
+    outcomes = physics.measure(
+        sampling.sample, lambda clips: to_float(to_uint8(_round_trip(sampling.sora, clips))),
+        _physics_count(n), seed, sampling.size, sampling.batch, "extend" in sampling.sora.config.tasks,
+    )  # fmt: skip
+    return {law: proportion(held) for law, held in outcomes.items()}
+
+
 def _seconds_per_clip(sampling: _Sampling, repeats: int = 5) -> dict:
     """One clip at a time, from prompt to 8-bit pixels, once warm."""
     frames, height, width = sampling.size
@@ -686,6 +708,12 @@ def _summary(report: dict) -> list[str]:
             f"Autoencoder, {split}: {quality['psnr']['value']:.1f} dB, inside object boxes "
             f"{quality['psnr_object']['value']:.1f} dB"
         )
+    for law, figure in report.get("physics", {}).items():
+        if not law.endswith("_real"):
+            real = report["physics"][f"{law}_real"]
+            lines.append(
+                f"Physics, {law.replace('_', ' ')}: {_percent(figure, True)}; real clips {_percent(real)}"
+            )
     if found := report.get("diversity"):
         present = (name for name in QUANTITIES if name in found)
         parts = (f"{name.replace('_', ' ')} {found[name]['value']:.2f}" for name in present)

@@ -189,11 +189,14 @@ def test_a_perfect_model_scores_as_the_judge_does(tmp_path):
     assert report["autoencoder"]["by_split"]["seen"]["psnr"]["value"] > 50  # 8 bits alone
     assert "psnr" not in report["autoencoder"]  # held-out scenes were not asked for
     assert 0.5 < report["diversity"]["ratio"]["value"] < 2
+    obeyed = report["physics"]
+    assert {law: figure["value"] for law, figure in obeyed.items()} == dict.fromkeys(obeyed, 1.0)
+    assert obeyed["gravity_within_5_percent"]["n"] == 8 and "permanence" not in obeyed
     assert report["network_evaluations"] == 40
     assert sum(done) == ev.work(Perfect(), 16, ("seen", "two_objects"))
     path = ev.save_report(report, tmp_path / "report.json")
     assert json.loads(path.read_text()) == report
-    for line in ("seen", "two_objects", "Judge", "Autoencoder", "Diversity", "One clip takes"):
+    for line in ("seen", "two_objects", "Judge", "Autoencoder", "Physics", "Diversity", "One clip takes"):
         assert line in ev.table(report)
 
 
@@ -203,6 +206,7 @@ def test_a_blank_model_scores_nothing_and_what_cannot_be_measured_is_absent():
     assert report["adherence"]["by_attribute"]["held_out"]["well_formed"]["value"] == 0
     assert report["judge"]["autoencoder"]["value"] == 0
     assert report["autoencoder"]["psnr"]["value"] < 20
+    assert {figure["value"] for figure in report["physics"].values()} == {0}
     assert "diversity" not in report
     assert "Diversity" not in ev.table(report)
 
