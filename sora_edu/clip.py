@@ -89,9 +89,10 @@ class TinyClip(nn.Module):
         pooled = self.text.pool(self.text(ids.to(device), mask.to(device)))
         return F.normalize(self.text_head(pooled).float(), dim=-1)
 
-    def fits(self, autoencoder: CausalVideoAutoencoder) -> bool:
+    def fits(self, autoencoder: nn.Module) -> bool:
         """Whether it was trained on the latents of this autoencoder: those of another mean nothing to it."""
-        return torch.equal(self.reads.cpu(), fingerprint(autoencoder))
+        known = isinstance(autoencoder, CausalVideoAutoencoder)
+        return known and torch.equal(self.reads.cpu(), fingerprint(autoencoder))
 
 
 def fingerprint(autoencoder: CausalVideoAutoencoder) -> UInt8[Tensor, "32"]:

@@ -1,8 +1,8 @@
 """The measurements of chapter 12 on tiny Sora itself: guidance turned up, and the best of several clips.
 
-Nothing is trained here. The sweep makes clips of a few prompts at several guidance scales, from the same noise
-each time. The ranking makes four clips of each prompt and lets chapter 12's encoders choose; the judge, who
-knows nothing of them, says whether the choice was good.
+Nothing is trained here. The sweep makes clips of a few prompts at several guidance scales, from the same
+noise each time. The ranking makes four clips of each prompt and lets chapter 12's encoders choose; the judge,
+who knows nothing of them, says whether the choice was good.
 
     python -m sora_edu.train.guidance      writes data/curves/12_guidance.json; again after new weights
 """
@@ -29,7 +29,7 @@ SCALES = (1.0, 2.0, 3.0, 5.0, 8.0)
 """Guidance scales; 1 is plain conditional."""
 
 PROMPTS, RANKED, SEEDS, PROMPT_SEED = 12, 40, 4, 12
-"""Prompts of the sweep, prompts of the ranking, clips for each of them, and what the prompts are drawn with."""
+"""Prompts of the sweep and of the ranking, clips for each of them, and what the prompts are drawn with."""
 
 AT_ONCE = 16
 """Clips made at a time."""
@@ -135,7 +135,9 @@ def ranking(sora: Sora, clip: TinyClip, prompts: int = RANKED) -> dict:
     }
 
 
-def record(path: Path, prompts: int = PROMPTS, ranked: int = RANKED, scales: Sequence[float] = SCALES) -> None:
+def record(
+    path: Path, prompts: int = PROMPTS, ranked: int = RANKED, scales: Sequence[float] = SCALES
+) -> None:
     """Measures the shipped tiny Sora and writes the file; it names the checkpoint."""
     sora, clip = Sora.from_pretrained("tiny"), tiny_clip()
     found = {
