@@ -530,7 +530,7 @@ RECALL = Exercise(
                 "hits / rows",
             ),
             section="Find the clip",
-            evidence="Reasoning slip: precision at k and recall at k count the same hits and divide differently.",
+            evidence="Reasoning slip: precision and recall at k count the same hits and divide differently.",
         ),
         Misconception(
             id="above_a_half",
@@ -668,7 +668,7 @@ WEIGHT = Exercise(
                 "the factors (1 + w) and -w sum to 1",
             ),
             section="Turn the guidance up",
-            evidence="Reasoning slip: a weighted sum is written, and nobody asks whether the weights sum to 1.",
+            evidence="Reasoning slip: a weighted sum whose weights nobody has added up.",
         ),
         Misconception(
             id="averaged",
