@@ -84,7 +84,7 @@ def directions(clips: Mapping[str, float], captions: Mapping[str, float]) -> Non
 def similarity_table(
     clips: Sequence[Float[Tensor, "3 t h w"]], prompts: Sequence[str], table: Float[Tensor, "n m"]
 ) -> None:
-    """Cosines of clips (rows, shown by three frames) and prompts (columns); the best of each row is framed."""
+    """Cosines of clips (rows, by three frames) and prompts (columns); the best of each row is framed."""
     rows, columns = table.shape
     fig, ax = plt.subplots(figsize=(13.2, 1.0 * rows + 2.6))
     ax.imshow(table.numpy(), vmin=-1, vmax=1, cmap="RdBu_r", aspect="auto")
@@ -157,8 +157,8 @@ def learning_curves(kept: Mapping, mine: Curve = (), batch: int = 64) -> None:
         fig,
         alt=(
             f"Contrastive loss while training. On stills, reference runs fall from {runs[:, 0].mean():.2f} to"
-            f" {runs[:, -1].mean():.2f}{last}. On clips the run that ships falls from {kept['loss'][0]:.2f} to"
-            f" {kept['loss'][-1]:.2f}. Guesses would cost {np.log(batch):.2f} and {np.log(asked):.2f}."
+            f" {runs[:, -1].mean():.2f}{last}. On clips the run that ships falls from"
+            f" {kept['loss'][0]:.2f} to {kept['loss'][-1]:.2f}. Guesses cost {np.log(batch):.2f} and {np.log(asked):.2f}."
         ),
     )
 
@@ -226,7 +226,7 @@ LEARNED = {"short": "orange", "long": "blue", "mixed": "green"}
 
 
 def captions_compared(kept: Mapping, chance: Mapping[str, float]) -> None:
-    """Shares read right: bars for what was learned from, in groups for how it is asked; a dot for each seed."""
+    """Shares read right: bars for what was learned from, in groups for how it is asked; dots are seeds."""
     fig, ax = plt.subplots(figsize=(12, 5))
     spoken = []
     for k, (kind, colour) in enumerate(LEARNED.items()):
