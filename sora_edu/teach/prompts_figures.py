@@ -158,7 +158,8 @@ def learning_curves(kept: Mapping, mine: Curve = (), batch: int = 64) -> None:
         alt=(
             f"Contrastive loss while training. On stills, reference runs fall from {runs[:, 0].mean():.2f} to"
             f" {runs[:, -1].mean():.2f}{last}. On clips the run that ships falls from"
-            f" {kept['loss'][0]:.2f} to {kept['loss'][-1]:.2f}. Guesses cost {np.log(batch):.2f} and {np.log(asked):.2f}."
+            f" {kept['loss'][0]:.2f} to {kept['loss'][-1]:.2f}. Guesses cost {np.log(batch):.2f} and"
+            f" {np.log(asked):.2f}."
         ),
     )
 

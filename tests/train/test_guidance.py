@@ -16,7 +16,8 @@ KEPT = json.loads(data_path("curves", "12_guidance.json").read_text())
 
 
 def found(right, scores):
-    return Measured(torch.tensor(right), torch.tensor(scores), torch.zeros(*torch.tensor(scores).shape, 3), 1.0)
+    right, scores = torch.tensor(right), torch.tensor(scores)
+    return Measured(right, scores, torch.zeros(*scores.shape, 3), 1.0)
 
 
 def test_the_best_of_some_is_the_one_with_the_highest_score():
@@ -89,7 +90,8 @@ def test_the_shipped_measurements_are_whole():
     assert [row["scale"] for row in sweep_["scales"]] == list(SCALES)
     for row in (*sweep_["scales"], sweep_["real"]):
         n = KEPT["settings"]["prompts"] * KEPT["settings"]["seeds"]
-        assert row["adherence"]["n"] == n and all(math.isfinite(row[k]) for k in ("spread", "contrast", "score"))
+        assert row["adherence"]["n"] == n
+        assert all(math.isfinite(row[name]) for name in ("spread", "contrast", "score"))
     assert sweep_["real"]["adherence"]["value"] > 0.9 and sweep_["real"]["spread"] == 1
     for row in ranking_["best_of"]:
         assert 0 <= row["chosen"] <= row["possible"] <= 1

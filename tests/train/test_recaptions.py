@@ -1,4 +1,4 @@
-"""The comparison of captions in chapter 12: what each kind says, how answers are counted, the shipped runs."""
+"""The comparison of captions in chapter 12: what each kind says, how answers are counted, the runs."""
 
 import json
 
