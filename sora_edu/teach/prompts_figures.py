@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,8 +15,11 @@ from torch import Tensor
 from sora_edu.assets import data_path
 from sora_edu.clip import tiny_clip
 from sora_edu.data import world
+from sora_edu.data.captions import VOCABULARY
+from sora_edu.pretrained import TextTokens
 from sora_edu.sora import Sora
 from sora_edu.teach.figures import PALETTE, bare, pixels, show
+from sora_edu.text import BEGIN, END, PAD, Tokenizer, pad
 from sora_edu.train.conditioning import latents_from_text
 from sora_edu.train.pictures import picture_autoencoder
 
@@ -306,3 +310,41 @@ def guidance_sweep(kept: Mapping) -> None:
         for row, share in zip(rows, shares, strict=True)
     )
     show(fig, alt=f"Guidance turned up, against real clips (dotted). {said}.")
+
+
+# --- released encoders, small ----------------------------------------------------------------------------
+
+
+def small_text_encoders() -> dict[str, TextTokens]:
+    """T5 and CLIP's text encoder as transformers has them, tiny and with random weights: no download.
+
+    Both read the toy world's words. Empty where transformers is not installed.
+    """
+    if find_spec("transformers") is None:
+        return {}
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+    own = Tokenizer(VOCABULARY)
+    end = len(own)  # CLIP's end token is the one with the highest id
+
+    def tokenise(prompts: Sequence[str], max_length: int | None = None, **_) -> dict:
+        ids, mask = own.encode(prompts, None)
+        ids = torch.where(ids == END, end, ids)
+        rows = [row[real].tolist() for row, real in zip(ids, mask, strict=True)]
+        if max_length is None:
+            return {"input_ids": rows}
+        table, known = pad(rows, max_length)
+        return {"input_ids": table, "attention_mask": known.long()}
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        sizes = T5Config(vocab_size=end + 1, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4)
+        t5 = T5EncoderModel(sizes)
+        clip = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=end + 1, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+                num_attention_heads=4, max_position_embeddings=77, eos_token_id=end, bos_token_id=BEGIN,
+                pad_token_id=PAD,
+            )
+        )  # fmt: skip
+    return {"T5": TextTokens(tokenise, t5, 226), "CLIP's text encoder": TextTokens(tokenise, clip, 77)}

@@ -92,7 +92,11 @@ def test_a_cute_cat_is_answered_with_a_prompt_that_works():
 
 @pytest.mark.parametrize(
     ("changed", "message"),
-    [({"img_size": 32}, "img_size=32.*trained at 8"), ({"num_imgs": 0}, "num_imgs=0"), ({"n_iter": 0}, "steps=0")],
+    [
+        ({"img_size": 32}, "img_size=32.*trained at 8"),
+        ({"num_imgs": 0}, "num_imgs=0"),
+        ({"n_iter": 0}, "steps=0"),
+    ],
 )
 def test_impossible_knobs_are_refused(changed, message):
     with pytest.raises(ValueError, match=message):

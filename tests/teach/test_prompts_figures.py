@@ -99,3 +99,14 @@ def test_the_sweep_says_every_scale(drawn):
 def test_the_promise_is_made_of_what_ships(drawn):
     pictures.promise()
     assert "clips fit their own prompt best" in drawn[-1][1]
+
+
+def test_small_released_encoders_read_the_toy_worlds_words():
+    encoders = pictures.small_text_encoders()
+    prompts = ["a red star", "a small blue ring falls"]
+    for encoder, length in zip(encoders.values(), (226, 77), strict=True):
+        tokens, mask = encoder.encode(prompts)
+        assert tokens.shape == (2, length + 1, 32) and mask.sum(1).tolist() == [6, 8]
+        assert not torch.allclose(*encoder.pool(tokens), atol=1e-3)
+    tokens, _ = encoders["T5"].encode(prompts)
+    torch.testing.assert_close(tokens[0, 0], tokens[0, 1:6].mean(0))
