@@ -51,7 +51,7 @@ EVERYTHING = ("size", "colour", "shape", "background")
 CONDITIONING = "cross_attention"
 """How words get in, since it is words that matter here."""
 
-PICTURES, ASKED, STEPS = 3000, 192, 900
+PICTURES, ASKED, STEPS = 3000, 192, 500
 """Stills to learn from, prompts of each length, and the budget of a run; see `conditioning.steps_for`."""
 
 SHOWN = 6
