@@ -1,7 +1,9 @@
 """The pictures of chapter 12 that take more lines than a notebook's cell should have."""
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
 
@@ -72,14 +74,14 @@ def token_table(
 def directions(clips: Mapping[str, float], captions: Mapping[str, float]) -> None:
     """Unit vectors in a plane, by their angle in degrees: clips as solid arrows, captions as dashed ones."""
     fig, ax = plt.subplots(figsize=(6.4, 5.4))
-    for vectors, line, colour, reach in ((clips, "-", "blue", 1.12), (captions, "--", "orange", 1.34)):
+    for vectors, line, colour, reach in ((clips, "-", "blue", 1.2), (captions, "--", "orange", 1.4)):
         for name, degrees in vectors.items():
             x, y = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
             ax.plot((0, x), (0, y), line, color=PALETTE[colour])
             ax.plot(x, y, "o", color=PALETTE[colour])
             ax.text(reach * x, reach * y, name, ha="center", va="center", color=PALETTE["ink"])
     ax.add_patch(plt.Circle((0, 0), 1, fill=False, color=PALETTE["grey"], lw=1))
-    ax.set(xlim=(-1.6, 1.7), ylim=(-0.35, 1.5), aspect="equal")
+    ax.set(xlim=(-1.4, 1.7), ylim=(-0.1, 1.5), aspect="equal")
     bare(ax)
     said = ", ".join(f"{name} at {degrees:g}°" for name, degrees in {**clips, **captions}.items())
     show(fig, alt=f"Arrows of length 1 in a plane: {said}.")
@@ -107,7 +109,7 @@ def similarity_table(
             boxcoords="offset points", box_alignment=(1, 0.5), frameon=False, pad=0,
         )  # fmt: skip
         ax.add_artist(picture)
-    ax.set_xticks(range(columns), [prompt.replace(" ", "\n", 2) for prompt in prompts], fontsize=13)
+    ax.set_xticks(range(columns), ["\n".join(textwrap.wrap(p, 14)) for p in prompts], fontsize=14)
     ax.xaxis.tick_top()
     ax.set(yticks=[])
     ax.tick_params(length=0)
@@ -125,8 +127,9 @@ def similarity_table(
 
 @lru_cache(maxsize=1)
 def shown_clips() -> Float[Tensor, "n 3 t h w"]:
-    """Rendered clips of `SHOWN_PROMPTS`."""
-    return world.render_batch([world.parse(prompt).complete(SCENE_SEED) for prompt in SHOWN_PROMPTS])
+    """Rendered clips of `SHOWN_PROMPTS`, on dark ground."""
+    scenes = [replace(world.parse(prompt), background="dark") for prompt in SHOWN_PROMPTS]
+    return world.render_batch([scene.complete(SCENE_SEED) for scene in scenes])
 
 
 def promise() -> None:
@@ -203,7 +206,7 @@ def ranked(kept: Mapping) -> None:
         label = f"{name}: {chosen.sum()}"
         right.hist(scores[chosen], bins, alpha=0.65, color=PALETTE[colour], label=label)
     right.set(xlabel="score (cosine of clip and prompt)", ylabel="clips")
-    right.legend(loc="upper left")
+    right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     said = ", ".join(
         f"of {r['n']} {100 * r['chosen']:.0f} % (possible {100 * r['possible']:.0f} %)" for r in rows
     )
@@ -266,12 +269,7 @@ def caption_samples(kept: Mapping) -> None:
             bare(ax)
         line[0].set_ylabel(f"{kind} captions")
     for ax, prompt in zip(axes[0], prompts, strict=True):
-        words, lines = prompt.replace(",", "").split(), [""]
-        for word in words:
-            if len(lines[-1]) + len(word) > 16:
-                lines.append("")
-            lines[-1] = f"{lines[-1]} {word}".strip()
-        ax.set_title("\n".join(lines), fontsize=12)
+        ax.set_title("\n".join(textwrap.wrap(prompt, 18)), fontsize=12)
     show(
         fig,
         alt=(

@@ -9,19 +9,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from sora_edu.data.captions import PromptError, parse
 from sora_edu.samplers import power_times
+from sora_edu.sora import Sora
 from sora_edu.teach import figures, prompt_form, widgets
 from sora_edu.teach.prompt_form import COMPARED, KNOBS, ON_THE_SLIDE, Knobs, PromptForm, draw
 
 ASKED = Knobs("a red star bounces", num_imgs=2, n_iter=4)
 
 
-class Stand:
+class Stand(Sora):
     """A flow towards one latent, decoded by taking three of its channels; it keeps what it was told."""
 
     def __init__(self, sizes=((17, 64, 64),)):
+        nn.Module.__init__(self)
         autoencoder = SimpleNamespace(channels=4)
         self.config = SimpleNamespace(autoencoder=autoencoder, sizes=sizes)
         self.autoencoder = SimpleNamespace(device=torch.device("cpu"), decode=self.decode)

@@ -706,14 +706,11 @@ def _times_cases(seed: int) -> list[Case]:
 
 
 def _times_oracle(steps: int, exponent: float = 1.0, first: float = 0.99) -> Tensor:
-    later = [1 - (k / steps) ** exponent for k in range(1, steps + 1)]
-    return torch.tensor([first, *later])
+    return torch.tensor([min(first, 1 - (k / steps) ** exponent) for k in range(steps + 1)])
 
 
 def _exponent_outside(steps, exponent=1.0, first=0.99):
-    times = (1 - torch.linspace(0, 1, steps + 1)) ** exponent
-    times[0] = first
-    return times
+    return ((1 - torch.linspace(0, 1, steps + 1)) ** exponent).clamp(max=first)
 
 
 def _ends_before_data(steps, exponent=1.0, first=0.99):
@@ -725,9 +722,7 @@ def _starts_at_one(steps, exponent=1.0, first=0.99):
 
 
 def _one_step_too_few(steps, exponent=1.0, first=0.99):
-    times = 1 - torch.linspace(0, 1, steps) ** exponent
-    times[0] = first
-    return times
+    return (1 - torch.linspace(0, 1, steps) ** exponent).clamp(max=first)
 
 
 def _data_first(steps, exponent=1.0, first=0.99):
@@ -736,12 +731,11 @@ def _data_first(steps, exponent=1.0, first=0.99):
 
 def _times_by_arange(steps, exponent=1.0, first=0.99):
     times = 1 - (torch.arange(steps + 1) / steps).pow(exponent)
-    return torch.cat([torch.tensor([first]), times[1:]])
+    return torch.minimum(times, torch.tensor(first))
 
 
 def _times_by_numpy(steps, exponent=1.0, first=0.99):
-    k = np.arange(1, steps + 1)
-    return torch.from_numpy(np.concatenate([[first], 1 - (k / steps) ** exponent])).float()
+    return torch.from_numpy(np.minimum(first, 1 - (np.arange(steps + 1) / steps) ** exponent)).float()
 
 
 TIMES = Exercise(
@@ -755,8 +749,8 @@ TIMES = Exercise(
     cases=_times_cases,
     hints=Hints(
         "With 4 steps and exponent 1, which five times does the sampler stand at?",
-        "k runs from 0 to steps, both included; the first time is replaced afterwards.",
-        "t_k = 1 - (k / steps)^exponent for k = 1 … steps, and t_0 = first",
+        "k runs from 0 to steps, both included; what lies above `first` is brought down to it afterwards.",
+        "t_k = min(first, 1 - (k / steps)^exponent) for k = 0 … steps",
     ),
     misconceptions=(
         Misconception(
@@ -788,12 +782,12 @@ TIMES = Exercise(
         ),
         Misconception(
             id="starts_at_one",
-            title="the first time is 1; asked for is `first`, a little below",
+            title="the first time is 1; none may lie above `first`",
             wrong=_starts_at_one,
             hints=Hints(
                 "What is your first time, and does it depend on `first`?",
-                "The element at place 0.",
-                "t_0 = first",
+                "What becomes of a time that is larger than `first`?",
+                "t_k = min(first, …)",
             ),
             section="The form, knob by knob",
             evidence="Reasoning slip: right for a flow that has learned t = 1, as tiny Sora has.",
