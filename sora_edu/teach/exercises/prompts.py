@@ -549,6 +549,7 @@ RECALL = Exercise(
         ),
     ),
     correct_alternatives=(_recall_by_topk, _recall_by_sorting),
+    equivalent_mutants={"True -> False #2": "stable or not, no two numbers of the cases are equal"},
 )
 
 
