@@ -295,8 +295,9 @@ def _add_train(commands) -> None:
     )  # fmt: skip
     parser.add_argument(
         "recipe", metavar="RECIPE",
-        help="autoencoder, text, or tiny: all stages in order, which takes hours; or full-size, which also "
-        "runs on many processes: torchrun --nproc-per-node N -m sora_edu train full-size ...",
+        help="autoencoder, text, or tiny: all stages in order, which takes hours; clip, which learns to "
+        "match clips and prompts; or full-size, which also runs on many processes: torchrun "
+        "--nproc-per-node N -m sora_edu train full-size ...",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/RECIPE)")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in this folder")
@@ -309,7 +310,7 @@ def _add_train(commands) -> None:
         ("batch", "examples in each of them, on all processes together"),
         (
             "clips",
-            "for tiny, and full-size without --data: clips of the toy world, encoded beforehand",
+            "for tiny, clip, and full-size without --data: clips of the toy world, encoded beforehand",
         ),
         ("frames", "for full-size: most frames of a clip of a video"),
         ("side", "for full-size: side in pixels of the largest square frame; others have no more pixels"),

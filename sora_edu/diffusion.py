@@ -439,6 +439,18 @@ def guided(
     return unconditional + scale * (conditional - unconditional)
 
 
+def guided_by_weight(
+    conditional: Float[Tensor, "..."], unconditional: Float[Tensor, "..."], weight: float
+) -> Float[Tensor, "..."]:
+    """The same in the letters of those who found it: f = (1 + w) f_y - w f_null.
+
+    w = 0 is plain conditional, w = -1 ignores the prompt; see `guided`. Ho & Salimans 2022, equation 6.
+    Raises ValueError for shapes that do not fit.
+    """
+    _same_shape(conditional, unconditional, "conditional", "unconditional")
+    return (1 + weight) * conditional - weight * unconditional
+
+
 # --- checks ----------------------------------------------------------------------------------------------
 
 

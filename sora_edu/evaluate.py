@@ -21,6 +21,7 @@ from scipy import stats
 from torch import Tensor
 
 from sora_edu import autoencoder, physics
+from sora_edu.clip import TinyClip, tiny_clip
 from sora_edu.data import world
 from sora_edu.data.judge import Reading, Track, judge
 from sora_edu.data.world import Prompted, Scene
@@ -28,6 +29,7 @@ from sora_edu.files import write_whole
 from sora_edu.precision import working_dtype
 from sora_edu.sora import EDIT_STRENGTH, Sora, to_float, to_uint8
 from sora_edu.tasks import FROM_TEXT, TASKS, UNTRAINED, put_back, task_mask
+from sora_edu.weights import CheckpointError
 
 Number = float | complex
 Video = Float[Tensor, "c t h w"]
@@ -36,6 +38,7 @@ Advance = Callable[[str, int], None]
 CORE = ("seen", "held_out")
 MARGIN = 2  # pixels around an object's box
 SEEDS_PER_PROMPT = 8  # for diversity
+FRECHET_SEEDS = 16  # clips of one prompt for the Frechet distance, which must see that they are not all one
 QUANTITIES = ("start_x", "start_y", "size", "phase")
 APART = 0.05  # heights, and relative in size: two clips that start closer than this are the same to the eye
 SYMMETRY = {"square": 4, "triangle": 3, "star": 5, "cross": 4}  # times that a turn shows the same; others: 1
@@ -423,6 +426,24 @@ def clip_score(pictures: Float[Tensor, "n t d"], texts: Float[Tensor, "m e"]) ->
     return average((100 * cosine.clamp(min=0)).mean(1).tolist())
 
 
+def frechet_figures(
+    made: Float[Tensor, "n d"], back: Float[Tensor, "n d"], real: Float[Tensor, "n d"]
+) -> dict[str, dict]:
+    """The distance of generated clips to real ones, that of other real ones through the autoencoder, and how
+    many times the one is the other.
+
+    Args:
+        made: features of generated clips.
+        back: of as many real clips of the same prompts, as they come back from the autoencoder.
+        real: of as many other real clips of the same prompts.
+    """
+    model, floor = frechet(made, real), frechet(back, real)
+    return {
+        name: _figure(value, len(made), None)
+        for name, value in (("model", model), ("floor", floor), ("ratio", model / floor))
+    }
+
+
 # ---- The evaluation ----------------------------------------------------------------------------------------
 
 
@@ -463,9 +484,10 @@ def evaluate(
     steps: int | None = None,
     guidance: float | None = None,
     batch: int = 32,
+    frechet_clips: int | None = None,
     advance: Advance = lambda what, count: None,
 ) -> dict:
-    """Measures a checkpoint on `n` clips a split, and as many for diversity.
+    """Measures a checkpoint on `n` clips a split, and as many for diversity and for the Frechet distance.
 
     Args:
         sora: the model.
@@ -475,6 +497,7 @@ def evaluate(
         steps: Euler steps; None takes the checkpoint's own number.
         guidance: guidance scale; None takes the checkpoint's own.
         batch: clips made at once.
+        frechet_clips: clips for the Frechet distance, about; None takes `n`, and fewer than two none.
         advance: told what was done, and for how many clips; see `work`.
 
     Returns:
@@ -482,7 +505,9 @@ def evaluate(
         core scenes), `autoencoder.psnr` and `.psnr_object` (held-out core), `adherence.<split>` and, under
         `judge.by_split`, the judge's own share for the same prompts; `tasks.<name>`, for each that starts
         from pixels; `physics.<law>` with `<law>_real`, that of real clips behind the autoencoder;
-        `diversity.ratio`; `seconds_per_clip`; and the settings. What was not measured is absent.
+        `diversity.ratio`; `frechet.model`, `.floor` and `.ratio`, by chapter 12's encoder of clips, if that
+        ships and reads this model's latents; `seconds_per_clip`; and the settings. What was not measured is
+        absent.
 
     Raises:
         ValueError: an unknown split, or an impossible number.
@@ -502,6 +527,7 @@ def evaluate(
         "tasks": _tasks(sampling, world.evaluation_set("seen", n, seed), seed),
         "physics": _physics(sampling, n, seed),
         "diversity": _diversity(sampling, n, seed),
+        "frechet": _frechet(sampling, n if frechet_clips is None else frechet_clips, seed),
         "seconds_per_clip": _seconds_per_clip(sampling),
         "n": n, "seed": seed, "sampler": "euler", "steps": sampling.steps, "guidance": sampling.guidance,
         "network_evaluations": sampling.steps * (1 if sampling.guidance == 1 else 2),
@@ -514,11 +540,10 @@ def evaluate(
 def work(sora: Sora, n: int, splits: Sequence[str] = world.SPLITS) -> int:
     """How many clips an evaluation renders or generates, for a progress bar."""
     laws = len(physics.LAWS) + ("extend" in sora.config.tasks)
-    return (
-        n * (2 * len(splits) + len(_from_pixels(sora)))
-        + laws * _physics_count(n)
-        + 2 * SEEDS_PER_PROMPT * _diversity_prompt_count(n)
-    )
+    compared = 0 if n < 2 or _reader_of(sora) is None else 3 * math.prod(_frechet_counts(n))
+    diverse = 2 * SEEDS_PER_PROMPT * _diversity_prompt_count(n)
+    tasks = n * len(_from_pixels(sora))
+    return 2 * n * len(splits) + tasks + laws * _physics_count(n) + diverse + compared
 
 
 def _check(n, seed, splits, batch) -> None:
@@ -630,6 +655,49 @@ def _physics(sampling: _Sampling, n: int, seed: int) -> dict:
     return {law: proportion(held) for law, held in outcomes.items()}
 
 
+def _reader_of(sora: Sora) -> TinyClip | None:
+    """The encoder of clips whose features are compared; None if none ships that can read these latents."""
+    try:
+        clip = tiny_clip()
+    except (FileNotFoundError, CheckpointError):
+        return None
+    return clip if clip.fits(sora.autoencoder) else None
+
+
+def _frechet_counts(n: int) -> tuple[int, int]:
+    """How many prompts, and how many clips of each: about `n` in all."""
+    return max(1, n // FRECHET_SEEDS), min(n, FRECHET_SEEDS)
+
+
+@torch.no_grad()
+def _frechet(sampling: _Sampling, n: int, seed: int) -> dict:
+    """Generated clips against real ones of the same prompts, and other real ones through the autoencoder."""
+    clip, size = _reader_of(sampling.sora), sampling.size
+    if clip is None or n < 2:
+        return {}
+    count, each = _frechet_counts(n)
+    prompts = [prompt for prompt in diversity_prompts(count, seed) for _ in range(each)]
+    encoder = sampling.sora.autoencoder
+    halves = _noise_seeds(2 * len(prompts), seed, len(world.SPLITS) + len(TASKS) + 1)
+
+    def network(videos: Tensor) -> Tensor:
+        return clip.features(encoder.encode(videos.to(encoder.device)).float().cpu())
+
+    def rendered(seeds: list[int], through: bool):
+        for some in _chunks(list(zip(prompts, seeds, strict=True)), sampling.batch):
+            clips = world.render_batch([world.parse(p).complete(s) for p, s in some], *size)
+            yield from _round_trip(sampling.sora, clips) if through else clips
+            sampling.advance("rendered clips", len(some))
+
+    def generated(seeds: list[int]):
+        for some in _chunks(list(zip(prompts, seeds, strict=True)), sampling.batch):
+            yield from sampling.sample(*zip(*some, strict=True))
+
+    first, second = halves[: len(prompts)], halves[len(prompts) :]
+    made, back = features_of(network, generated(first)), features_of(network, rendered(first, True))
+    return frechet_figures(made, back, features_of(network, rendered(second, False)))
+
+
 def _seconds_per_clip(sampling: _Sampling, repeats: int = 5) -> dict:
     """One clip at a time, from prompt to 8-bit pixels, once warm."""
     frames, height, width = sampling.size
@@ -722,6 +790,12 @@ def _summary(report: dict) -> list[str]:
             f"Two clips of one prompt start differently in {_percent(found['distinct'])} of pairs "
             f"(real: {_percent(found['distinct_real'])})",
         ]
+    if found := report.get("frechet"):
+        lines.append(
+            f"Frechet distance to real clips: {found['model']['value']:.3g}, "
+            f"{found['ratio']['value']:.1f} times that of other real clips through the autoencoder "
+            f"({found['floor']['value']:.3g})"
+        )
     lines.append(f"One clip takes {report['seconds_per_clip']['value']:.2f} s, warm")
     return lines
 

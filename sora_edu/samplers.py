@@ -36,6 +36,20 @@ def time_grid(steps: int, shift: float = 1.0) -> Float[Tensor, " {steps}+1"]:
     return shift_times(torch.linspace(1, 0, steps + 1, dtype=torch.float64), shift).float()
 
 
+def power_times(steps: int, exponent: float = 1.0, first: float = 0.99) -> Float[Tensor, " {steps}+1"]:
+    """Times 1 - (k / steps)^exponent for k = 0 ... steps, and none of them above `first`.
+
+    An exponent above 1 stays longer near noise, one below 1 near data. The network is never asked at t = 1
+    itself, though the walk begins with pure noise. Source: the sampler of apapiu's
+    transformer_latent_diffusion; its last update, to time 0, is written there as one more prediction.
+    Raises ValueError for fewer than one step, or an exponent that is not above 0.
+    """
+    if steps < 1 or not exponent > 0:
+        raise ValueError(f"steps={steps}, exponent={exponent}: at least one step, and an exponent above 0")
+    times = 1 - torch.linspace(0, 1, steps + 1, dtype=torch.float64) ** exponent
+    return times.clamp(max=first).float()
+
+
 @dataclass(frozen=True)
 class Grid:
     """The noise levels that a sampler visits, from noisy to clean."""

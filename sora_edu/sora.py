@@ -256,7 +256,7 @@ class Sora(nn.Module):
         elif given is not None:
             known = self._known(given.to(device), mask.to(device), len(prompts))
         told = None if progress is None else lambda step, _: progress(step + 1, len(times) - 1)
-        latents = euler(self._velocity(prompts, guidance, *known), x, times.to(device), told)
+        latents = euler(self.velocity(prompts, guidance, *known), x, times.to(device), told)
         return self.autoencoder.decode(latents).clamp(-1, 1)
 
     def _known(self, given, mask, count: int):
@@ -266,7 +266,7 @@ class Sora(nn.Module):
         mask = latent_mask(mask)
         return latents.expand(count, *latents.shape[1:]), mask.expand(count, *mask.shape[1:])
 
-    def _velocity(self, prompts: Sequence[str], scale: float, given=None, mask=None):
+    def velocity(self, prompts: Sequence[str], scale: float, given=None, mask=None):
         """The velocity as a function of noisy latents and times; with guidance it runs the DiT twice.
 
         Guidance is away from the empty prompt, with the same pixels given; empty prompts need none.

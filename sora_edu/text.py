@@ -44,6 +44,20 @@ class TextConfig:
             raise ValueError("vocabulary lists a word twice; every word needs one id")
 
 
+def pad(rows: Sequence[Sequence[int]], length: int) -> tuple[Int[Tensor, "b l"], Bool[Tensor, "b l"]]:
+    """Rows of ids as one table, filled up with `PAD` at their ends, and a mask that is True at real tokens.
+
+    Raises ValueError for a row that is longer than `length`.
+    """
+    counts = [len(row) for row in rows]
+    if max(counts, default=0) > length:
+        raise ValueError(f"rows has one of {max(counts)} tokens; at most length={length} fit")
+    ids = torch.full((len(rows), length), PAD)
+    mask = torch.arange(length) < torch.tensor(counts, dtype=torch.long)[:, None]
+    ids[mask] = torch.tensor([token for row in rows for token in row], dtype=torch.long)
+    return ids, mask
+
+
 class Tokenizer:
     """Words to ids: 0 pads, 1 begins, 2 ends, and the words of the vocabulary follow in order."""
 
@@ -73,9 +87,7 @@ class Tokenizer:
             raise PromptError(
                 f"The prompt {prompt!r} has {count} words; at most {length - 2} fit.", nearest(prompt)
             )
-        ids = torch.tensor([row + [PAD] * (length - len(row)) for row in rows], dtype=torch.long)
-        ids = ids.reshape(len(rows), length)
-        return ids, ids != PAD
+        return pad(rows, length)
 
     def _encode_one(self, prompt: str) -> list[int]:
         known = words(prompt)

@@ -18,6 +18,7 @@ from sora_edu.diffusion import (
     error_scale,
     flow_levels,
     guided,
+    guided_by_weight,
     linear_betas,
     linear_levels,
     logit_normal_times,
@@ -366,3 +367,14 @@ TWO, THREE, HALF = torch.zeros(2, 4), torch.zeros(3, 4), torch.tensor(0.5)
 def test_bad_input_is_explained(call, message, unchecked):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_guidance_by_weight_is_guidance_by_one_more():
+    """Ho and Salimans' w counts from the conditional answer, our s from the unconditional one."""
+    conditional, unconditional = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(3))
+    for weight in (-1.0, 0.0, 0.5, 7.0):
+        expected = torch.lerp(unconditional, conditional, weight + 1)
+        torch.testing.assert_close(guided_by_weight(conditional, unconditional, weight), expected)
+    assert torch.equal(guided_by_weight(conditional, unconditional, 0.0), conditional)
+    with pytest.raises(ValueError, match="unconditional"):
+        guided_by_weight(conditional, unconditional[:2], 1.0)

@@ -370,6 +370,53 @@ def test_sets_that_do_not_go_together_are_refused():
         ev.frechet(torch.full((5, 3), math.nan), torch.zeros(5, 3))
 
 
+def test_the_ratio_is_the_models_distance_over_that_of_real_clips():
+    """Shifted by 3 along one of four axes: 9; real clips through the autoencoder shifted by 2: 4."""
+    features = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)).double()
+    shift = torch.tensor([1.0, 0, 0, 0]).double()
+    found = ev.frechet_figures(features + 3 * shift, features + 2 * shift, features)
+    assert found["model"]["value"] == pytest.approx(9, abs=1e-4)
+    assert found["floor"]["value"] == pytest.approx(4, abs=1e-4)
+    assert found["ratio"] == {"value": pytest.approx(9 / 4, abs=1e-4), "n": 50, "ci95": None}
+
+
+class Renders(Perfect):
+    """Makes perfect clips, of a seed that `pick` chooses, with the autoencoder that ships."""
+
+    def __init__(self, pick):
+        super().__init__()
+        self.autoencoder, self.pick = Sora.from_pretrained("tiny").autoencoder, pick
+
+    def sample(self, prompts, seeds, **size):
+        return super().sample(prompts, [self.pick(seed) for seed in seeds], **size)
+
+
+def frechet_of(sora, n):
+    done = []
+    sampling = ev._Sampling(sora, (17, 64, 64), 4, 1.0, 16, lambda what, count: done.append(count))
+    found = ev._frechet(sampling, n, 0)
+    assert sum(done) == 3 * math.prod(ev._frechet_counts(n))
+    return found
+
+
+def test_real_clips_are_as_far_as_the_floor_and_one_clip_repeated_much_farther():
+    """The clips that a model repeats are perfect ones, so that no reading of single clips finds it out."""
+    real, repeated = frechet_of(Renders(lambda seed: seed), 96), frechet_of(Renders(lambda seed: 1), 96)
+    assert real["floor"] == repeated["floor"] and real["ratio"]["n"] == 96
+    assert real["ratio"]["value"] < 2
+    assert repeated["ratio"]["value"] > 5
+
+
+def test_without_an_encoder_for_its_latents_nothing_is_compared(monkeypatch):
+    sora = Renders(lambda seed: seed)
+    with torch.no_grad():
+        next(sora.autoencoder.encoder.parameters()).add_(1)
+    sampling = ev._Sampling(sora, (17, 64, 64), 4, 1.0, 16, lambda *_: None)
+    assert ev._frechet(sampling, 32, 0) == {}
+    monkeypatch.setattr(ev, "tiny_clip", lambda: (_ for _ in ()).throw(FileNotFoundError))
+    assert ev._reader_of(Renders(lambda seed: seed)) is None
+
+
 def test_features_come_in_order_whatever_the_batch():
     clips = torch.randn(7, 3, 5, 4, 4, generator=torch.Generator().manual_seed(0))
 

@@ -28,6 +28,7 @@ from sora_edu.samplers import (
     euler,
     heun,
     make_grid,
+    power_times,
     released_grid,
     time_grid,
 )
@@ -293,3 +294,28 @@ def test_bad_input_is_explained(call, message):
             call()
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def test_power_times_are_those_of_the_small_diffusion_transformer():
+    """Levels 1 - (k/n)^exponent, .99 at most, and a last prediction: 19 updates and one for n_iter = 20."""
+    times = power_times(20)
+    assert len(times) == 21 and times[0] == pytest.approx(0.99)
+    assert times[1:].tolist() == pytest.approx([1 - k / 20 for k in range(1, 21)])
+    assert times[-2] == pytest.approx(1 / 20) and times[-1] == 0
+    late, early = power_times(10, 2.0), power_times(10, 0.5)
+    assert late[5] == pytest.approx(0.75) and early[5] == pytest.approx(1 - 0.5**0.5)
+    assert (late.diff() <= 0).all() and (early.diff() < 0).all()
+    assert power_times(10, 3.0).max() == pytest.approx(0.99)  # 1 - 0.1^3 is above it
+
+
+def test_a_last_prediction_is_an_euler_step_to_data():
+    """TLD's loop ends with the guess of x_0 at its last level; with exact guesses that is where we end."""
+    x0, noise = torch.randn(2, 5, generator=torch.Generator().manual_seed(1)).double()
+    made = euler(lambda x, t: (x - x0) / t[:, None], noise[None], power_times(6, 1.5).double())
+    torch.testing.assert_close(made[0], x0)
+
+
+@pytest.mark.parametrize("bad", [(0, 1.0), (4, 0.0), (4, -1.0), (4, float("nan"))])
+def test_impossible_power_times_are_refused(bad):
+    with pytest.raises(ValueError, match=f"steps={bad[0]}"):
+        power_times(*bad)

@@ -18,6 +18,7 @@ from sora_edu.text import (
     TextEncoder,
     Tokenizer,
     contrastive_loss,
+    pad,
 )
 
 PROMPTS = [
@@ -75,6 +76,17 @@ def test_configurations_that_cannot_be_built_are_refused():
         TextConfig(VOCABULARY, width=30, heads=4)
     with pytest.raises(ValueError, match="twice"):
         TextConfig(("red", "red"))
+
+
+def test_padding_is_torchs_own():
+    rows = [[1, 9, 4, 2], [1, 2], [1, 5, 2]]
+    ids, mask = pad(rows, 6)
+    own = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+    assert torch.equal(ids[:, :4], own) and not ids[:, 4:].any()
+    assert mask.sum(1).tolist() == [4, 2, 3] and torch.equal(mask, ids != 0)
+    assert [tuple(part.shape) for part in pad([], 3)] == [(0, 3), (0, 3)]
+    with pytest.raises(ValueError, match="one of 4 tokens; at most length=3"):
+        pad(rows, 3)
 
 
 def torch_encoder(ours: TextEncoder) -> nn.TransformerEncoder:

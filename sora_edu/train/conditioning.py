@@ -217,17 +217,23 @@ def draw(
 
 
 @torch.no_grad()
-def shares_read(latents: Float[Tensor, "b 4 8 8"], asked: Examples) -> dict[str, float]:
-    """The shares of pictures whose colour, shape, both of them, and ground are read as asked for.
-
-    A class does not say the ground, which is then right by chance.
-    """
+def read_right(latents: Float[Tensor, "b 4 8 8"], asked: Examples) -> dict[str, Bool[Tensor, " b"]]:
+    """In which pictures colour, shape, both of them, and ground are read as asked for."""
     images = picture_autoencoder().decode(latents)
     (colours, shapes), stills = read_pictures(images), asked.stills
     right = {"colour": colours == stills.colours, "shape": shapes == stills.shapes}
     right["both"] = right["colour"] & right["shape"]
     edge = torch.cat([images[:, :, [0, -1]].flatten(1), images[..., [0, -1]].flatten(1)], dim=1)
     right["ground"] = (edge.median(1).values > 0) == (stills.backgrounds == BACKGROUNDS.index("light"))
+    return right
+
+
+def shares_read(latents: Float[Tensor, "b 4 8 8"], asked: Examples) -> dict[str, float]:
+    """The shares of pictures whose colour, shape, both of them, and ground are read as asked for.
+
+    A class does not say the ground, which is then right by chance.
+    """
+    right = read_right(latents, asked)
     return {name: round(which.float().mean().item(), 4) for name, which in right.items()}
 
 

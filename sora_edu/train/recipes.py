@@ -273,19 +273,24 @@ def _fingerprint(model: CausalVideoAutoencoder, scenes: list[world.Scene], *show
 
 
 def cached_examples(
-    model: CausalVideoAutoencoder, folder: Path, scenes: list[world.Scene], frames: int = FRAMES
+    model: CausalVideoAutoencoder,
+    folder: Path,
+    scenes: list[world.Scene],
+    frames: int = FRAMES,
+    given: bool = True,
 ) -> Examples:
     """Latents of the scenes, in files of `CHUNK` clips; what a stop left is kept.
 
-    Each clip has a mask of its own, the same at each visit. A file of another encoder or other scenes is made
-    anew. Raises ValueError if one is damaged.
+    Each clip has a mask of its own, the same at each visit, unless `given` is False: then nothing of it is
+    given. A file of another encoder or other scenes is made anew. Raises ValueError if one is damaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     parts: dict[str, list[Tensor]] = {}
     for start in range(0, len(scenes), CHUNK):
         path, wanted = folder / f"{start:05d}.pt", scenes[start : start + CHUNK]
-        masks = None if frames == 1 else _masks(start, len(wanted), frames)
-        fingerprint = _fingerprint(model, wanted, frames, start)
+        masks = _masks(start, len(wanted), frames) if given and frames > 1 else None
+        shown = (frames, start) if given else (frames, start, "whole")
+        fingerprint = _fingerprint(model, wanted, *shown)
         kept = read_tensors(path, ("fingerprint", "latents")) if path.exists() else {"fingerprint": None}
         if kept["fingerprint"] != fingerprint:
             title = f"{'clips' if frames > 1 else 'pictures'} {start + 1} to {start + len(wanted)}"
@@ -396,9 +401,12 @@ RECIPES = {
     "text": (train_text, TEXT_LOOP),
     "tiny": (train_tiny, DIT_LOOP),
 }
-FULL_SIZE = "full-size"
+FULL_SIZE, CLIP = "full-size", "clip"
+NAMES = (*RECIPES, CLIP, FULL_SIZE)
+"""Of all recipes."""
 OPTIONS = {
     "tiny": ("start", "clips"),
+    CLIP: ("clips",),
     FULL_SIZE: (
         *("config", "data", "clips", "frames", "side", "encoders"),
         *("save_every", "accumulate", "checkpointing", "compiled"),
@@ -418,7 +426,7 @@ def run(
     """Runs a recipe into a folder, `runs/NAME` by default, going on where it was if it was stopped there.
 
     Args:
-        name: of the recipe: one of `RECIPES`, or "full-size".
+        name: of the recipe: one of `NAMES`.
         out: the folder.
         resume: another word for it, where it must be that of a stopped run.
         steps, batch: of the last stage, instead of the recipe's.
@@ -428,8 +436,8 @@ def run(
     Raises:
         ValueError: what does not fit.
     """
-    if name not in (*RECIPES, FULL_SIZE):
-        raise ValueError(f"recipe {name!r} is unknown; use one of: {', '.join((*RECIPES, FULL_SIZE))}")
+    if name not in NAMES:
+        raise ValueError(f"recipe {name!r} is unknown; use one of: {', '.join(NAMES)}")
     if resume is not None and not Path(resume).is_dir():
         raise ValueError(f"resume={str(resume)!r} is no folder of a run; leave it out to start afresh")
     extra = {key: value for key, value in extra.items() if value is not None}
@@ -448,5 +456,10 @@ def run(
 
         train_full_size(folder, **counts, **extra)
         return
-    train, loop = RECIPES[name]
+    if name == CLIP:
+        from sora_edu.train.clip import CLIP_LOOP, train_clip  # which takes its latents from here
+
+        train, loop = train_clip, CLIP_LOOP
+    else:
+        train, loop = RECIPES[name]
     train(folder, replace(loop, **counts), **extra)
