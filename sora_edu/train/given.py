@@ -1,0 +1,249 @@
+"""The comparison of chapter 11: ways to let a video model keep what is given.
+
+The films are of a bead on a wire: nine moments of sixteen places, small enough to see a whole film at once and
+to train a video DiT in a minute. The bead has a steady speed and turns at both ends, so two moments tell
+everything, and whoever completes a film can be right or wrong.
+
+    replaced             trained without any mask; while sampling, given places are overwritten at each step by
+                         the given values with as much noise as the rest has (RePaint without resampling)
+    replaced, resampled  the same network; each step is walked several times, back and forth (RePaint)
+    channels             the masked film and the mask are more channels of the input, as in tiny Sora
+    clean in place       the input is x_t where to generate and x_0 where given, and only what is to be
+                         generated counts in the loss (VDT)
+
+    python -m sora_edu.train.given         writes data/curves/11_given.json, the reference runs
+"""
+
+import argparse
+import json
+import math
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from sora_edu.diffusion import add_noise, velocity
+from sora_edu.evaluate import seam
+from sora_edu.files import write_whole
+from sora_edu.samplers import euler, time_grid
+from sora_edu.tasks import grey_out, lay_mask, put_back, task_mask, training_mask
+from sora_edu.train.denoising import fit, middle_times
+from sora_edu.train.pictures import seeded
+from sora_edu.video_dit import MASK_CHANNELS, VideoDiT, VideoDiTConfig
+
+FRAMES, PLACES = 9, 8
+"""Moments of a film, and places of the bead."""
+
+FASTEST = 1.5
+"""The largest speed of a bead, in places a frame, and how wide it is, in places."""
+
+Films = Float[Tensor, "n 1 t 1 w"]
+Masks = Float[Tensor, "n t 1 w"]
+
+TRAINED = ("replaced", "channels", "clean in place")
+"""How a network is trained."""
+
+WAYS = ("replaced", "replaced, resampled", "channels", "clean in place")
+"""How a film is completed; the first two with one network."""
+
+RESAMPLED = 5
+"""How often each step is walked where steps are walked again."""
+
+CONFIG = VideoDiTConfig(
+    channels=1, patch=(1, 1, 8), width=64, depth=3, heads=4, mlp_ratio=4, text_width=1, condition_width=64
+)
+STEPS, BATCH, RATE, SAMPLER_STEPS = 1500, 64, 2e-3, 20
+MASKS, TEST_FILMS, TEST_SEED = 512, 256, 1000
+
+
+# --- films and masks -------------------------------------------------------------------------------------
+
+
+def draw_films(n: int, generator: torch.Generator) -> Films:
+    """Lights that start anywhere on the ring, with any speed up to `FASTEST`; 1 is bright and -1 dark."""
+    start, speed = torch.rand(2, n, 1, generator=generator)
+    light = PLACES * start + FASTEST * (2 * speed - 1) * torch.arange(FRAMES)
+    angle = 2 * math.pi / PLACES * (torch.arange(PLACES) - light[..., None])
+    return angle.cos()[:, None, :, None]
+
+
+@lru_cache(maxsize=1)
+def test_films() -> Films:
+    """Films to be completed, the same for every way."""
+    return draw_films(TEST_FILMS, torch.Generator().manual_seed(TEST_SEED))
+
+
+@lru_cache(maxsize=1)
+def mask_pool() -> Masks:
+    """Masks to train with: of all tasks, and every seventh of a film of which nothing is given."""
+    generator, masks = torch.Generator().manual_seed(0), []
+    while len(masks) < MASKS:
+        mask = training_mask(FRAMES, 1, PLACES, generator)
+        if len(masks) % 7 == 0:
+            mask = torch.ones_like(mask)
+        if mask.any():  # in one line of places a box can be of no height
+            masks.append(mask)
+    return torch.stack(masks)
+
+
+def _hidden_part() -> np.ndarray:
+    """The middle half of the wire."""
+    hidden = np.zeros((1, PLACES), bool)
+    hidden[:, PLACES // 4 : -PLACES // 4] = True
+    return hidden
+
+
+def test_masks() -> dict[str, Float[Tensor, "t 1 w"]]:
+    """What is given in the tests, by name. "every third" is of a kind that no network was trained with."""
+    size = (FRAMES, 1, PLACES)
+    return {
+        "extend": task_mask("extend", *size, [0, 1, 2]),
+        "connect": task_mask("connect", *size, [0, 1, 7, 8]),
+        "inpaint": task_mask("inpaint", *size, list(range(FRAMES)), _hidden_part()),
+        "every third": lay_mask("extend", *size, [0, 3, 6]),
+    }
+
+
+# --- the network and its losses --------------------------------------------------------------------------
+
+
+def make_network(seed: int) -> VideoDiT:
+    """A fresh video DiT for these films."""
+    return seeded(lambda: VideoDiT(CONFIG), seed)
+
+
+def ask(network: VideoDiT, way: str, x: Films, t: Float[Tensor, " n"], known: Films, mask: Masks) -> Films:
+    """The velocity that a network of this way says; of `known` it sees what the mask says is given."""
+    silence = x.new_zeros(len(x), 1, 1)
+    if way == "channels":
+        channels = mask[:, None].expand(-1, MASK_CHANNELS, -1, -1, -1)
+        return network(x, t, silence, given=grey_out(known, mask), mask=channels)
+    return network(put_back(x, known, mask) if way == "clean in place" else x, t, silence)
+
+
+def loss_of_way(network: VideoDiT, way: str, generator: torch.Generator) -> Tensor:
+    """Squared error of the velocity on fresh films; in place, only where the mask says generate."""
+    films = draw_films(BATCH, generator)
+    noise, t = torch.randn(films.shape, generator=generator), middle_times(BATCH, generator)
+    pool = mask_pool()
+    mask = pool[torch.randint(len(pool), (BATCH,), generator=generator)]
+    said = ask(network, way, add_noise(films, noise, t), t, films, mask)
+    wrong = (said - velocity(films, noise)).square()
+    return wrong[mask[:, None] > 0].mean() if way == "clean in place" else wrong.mean()
+
+
+def train(
+    way: str, seed: int, steps: int = STEPS, progress: str = ""
+) -> tuple[VideoDiT, list[tuple[int, float]]]:
+    """A network of one of `TRAINED`, its weights averaged, and its curve of (step, loss)."""
+    network = make_network(seed)
+    average, curve = fit(
+        network, lambda generator: loss_of_way(network, way, generator), steps, RATE, seed, progress
+    )
+    return average.eval(), curve
+
+
+# --- completing a film -----------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def complete(
+    network: VideoDiT, way: str, known: Films, mask: Float[Tensor, "t 1 w"], seed: int = 0,
+    steps: int = SAMPLER_STEPS,
+) -> Films:  # fmt: skip
+    """Films as a way completes them: the network's own output throughout, nothing put back at the end."""
+    generator, masks = torch.Generator().manual_seed(seed), mask.expand(len(known), -1, -1, -1)
+    x = torch.randn(known.shape, generator=generator)
+
+    def said(x: Tensor, t: Tensor) -> Tensor:
+        return ask(network, way, x, t, known, masks)
+
+    if way in ("channels", "clean in place"):
+        return euler(said, x, time_grid(steps))
+    times = RESAMPLED if way == "replaced, resampled" else 1
+    return replaced(said, x, known, masks, time_grid(steps), times, generator)
+
+
+def replaced(
+    said, noise: Films, known: Films, mask: Masks, times: Float[Tensor, " m"], repeats: int,
+    generator: torch.Generator,
+) -> Films:  # fmt: skip
+    """Euler steps; before each, given places are overwritten by the given values with noise of that time.
+
+    Each step is taken `repeats` times: after all but the last, fresh noise leads back to where it began.
+    RePaint, algorithm 1, for the straight line from data to noise.
+    """
+    x = noise
+    for t, s in pairwise(times):
+        for repeat in range(repeats):
+            if repeat:
+                kept = (1 - t) / (1 - s)
+                noise = torch.randn(x.shape, generator=generator)
+                x = kept * x + (t**2 - (kept * s) ** 2).sqrt() * noise
+            here = t.expand(len(x))
+            x = put_back(x, add_noise(known, noise, here), mask)
+            x = x + (s - t) * said(x, here)
+    return x
+
+
+# --- what is measured ------------------------------------------------------------------------------------
+
+
+def right(made: Films, true: Films) -> Bool[Tensor, " n"]:
+    """Films in which the brightest place is within one place of the true one at every moment."""
+    return ((made.argmax(-1) - true.argmax(-1)).abs() <= 1).flatten(1).all(1)
+
+
+def judge_films(made: Films, true: Films, mask: Float[Tensor, "t 1 w"]) -> dict[str, float]:
+    """What came of a task: "right" films, the "seam" against that of real films, and error where "given".
+
+    The error is the root of the mean square of what the network itself made where it was given the truth;
+    for the other two, given places are put back first.
+    """
+    final = put_back(made, true, mask)
+    seams = [sum(seam(film, mask) for film in films) for films in (final, true)]
+    wrong = (made - true)[:, :, mask == 0]
+    figures = {
+        "right": right(final, true).float().mean().item(),
+        "seam": seams[0] / seams[1],
+        "given": wrong.square().mean().sqrt().item(),
+    }
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
+def record(path: Path, seeds: int = 3, steps: int = STEPS) -> None:
+    """Trains a network of each kind with every seed, and writes the file anew after each seed.
+
+    The file has "curves", for each of `TRAINED` the steps and the losses by seed, and "tasks", for each of
+    `test_masks` and each of `WAYS` what `judge_films` says, by seed.
+    """
+    true = test_films()
+    curves: dict[str, dict] = {way: {"loss": []} for way in TRAINED}
+    tasks: dict[str, dict] = {task: {way: [] for way in WAYS} for task in test_masks()}
+    for seed in range(seeds):
+        networks = {}
+        for way in TRAINED:
+            networks[way], curve = train(way, seed, steps, progress=f"{way}, seed {seed}")
+            curves[way]["steps"] = [step for step, _ in curve]
+            curves[way]["loss"].append([round(loss, 4) for _, loss in curve])
+        networks["replaced, resampled"] = networks["replaced"]
+        for task, mask in test_masks().items():
+            for way in WAYS:
+                made = complete(networks[way], way, true, mask, seed)
+                tasks[task][way].append(judge_films(made, true, mask))
+        settings = {"steps": steps, "batch": BATCH, "rate": RATE, "sampler_steps": SAMPLER_STEPS}
+        found = {"settings": settings | {"films": len(true)}, "curves": curves, "tasks": tasks}
+        write_whole(path, (json.dumps(found, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Write the reference runs of chapter 11.")
+    parser.add_argument("--out", type=Path, default=Path("data/curves/11_given.json"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    options = parser.parse_args()
+    record(options.out, options.seeds, options.steps)
