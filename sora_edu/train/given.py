@@ -1,15 +1,17 @@
 """The comparison of chapter 11: ways to let a video model keep what is given.
 
-The films are of a bead on a wire: nine moments of sixteen places, small enough to see a whole film at once and
-to train a video DiT in a minute. The bead has a steady speed and turns at both ends, so two moments tell
+The films are of a light that runs round a ring of eight lamps: nine moments, small enough to see a whole film
+at once and to train a video DiT in less than a minute. The light has a steady speed, so two moments tell
 everything, and whoever completes a film can be right or wrong.
 
-    replaced             trained without any mask; while sampling, given places are overwritten at each step by
-                         the given values with as much noise as the rest has (RePaint without resampling)
-    replaced, resampled  the same network; each step is walked several times, back and forth (RePaint)
-    channels             the masked film and the mask are more channels of the input, as in tiny Sora
-    clean in place       the input is x_t where to generate and x_0 where given, and only what is to be
-                         generated counts in the loss (VDT)
+    replaced          trained without any mask; while sampling, given places are overwritten at each step by the
+                      given values with as much noise as the rest has (RePaint)
+    channels          the masked film and the mask are more channels of the input, as in tiny Sora
+    clean in place    the input is x_t where to generate and x_0 where given, and only what is to be generated
+                      counts in the loss (VDT)
+
+A perfect network needs no training, for there are only so many films: `perfect` and `perfect_told` say what the
+first way and the others could do at best.
 
     python -m sora_edu.train.given         writes data/curves/11_given.json, the reference runs
 """
@@ -29,46 +31,51 @@ from torch import Tensor
 from sora_edu.diffusion import add_noise, velocity
 from sora_edu.evaluate import seam
 from sora_edu.files import write_whole
-from sora_edu.samplers import euler, time_grid
+from sora_edu.samplers import Network, euler, time_grid
 from sora_edu.tasks import grey_out, lay_mask, put_back, task_mask, training_mask
-from sora_edu.train.denoising import fit, middle_times
+from sora_edu.train.denoising import fit, middle_times, perfect_network
 from sora_edu.train.pictures import seeded
 from sora_edu.video_dit import MASK_CHANNELS, VideoDiT, VideoDiTConfig
 
 FRAMES, PLACES = 9, 8
-"""Moments of a film, and places of the bead."""
+"""Moments of a film, and lamps of the ring."""
 
-FASTEST = 1.5
-"""The largest speed of a bead, in places a frame, and how wide it is, in places."""
+FASTEST = 1.0
+"""The largest speed of a light, in lamps a moment."""
 
 Films = Float[Tensor, "n 1 t 1 w"]
 Masks = Float[Tensor, "n t 1 w"]
 
-TRAINED = ("replaced", "channels", "clean in place")
-"""How a network is trained."""
-
-WAYS = ("replaced", "replaced, resampled", "channels", "clean in place")
-"""How a film is completed; the first two with one network."""
-
-RESAMPLED = 5
-"""How often each step is walked where steps are walked again."""
+WAYS = ("replaced", "channels", "clean in place")
+"""How a network is trained, and then told what is given."""
 
 CONFIG = VideoDiTConfig(
     channels=1, patch=(1, 1, 8), width=64, depth=3, heads=4, mlp_ratio=4, text_width=1, condition_width=64
 )
-STEPS, BATCH, RATE, SAMPLER_STEPS = 1500, 64, 2e-3, 20
-MASKS, TEST_FILMS, TEST_SEED = 512, 256, 1000
+STEPS, BATCH, RATE, SAMPLER_STEPS = 900, 64, 3e-3, 20
+MASKS, TEST_FILMS, TEST_SEED = 512, 128, 1000
 
 
 # --- films and masks -------------------------------------------------------------------------------------
 
 
-def draw_films(n: int, generator: torch.Generator) -> Films:
-    """Lights that start anywhere on the ring, with any speed up to `FASTEST`; 1 is bright and -1 dark."""
-    start, speed = torch.rand(2, n, 1, generator=generator)
-    light = PLACES * start + FASTEST * (2 * speed - 1) * torch.arange(FRAMES)
+def film_of(start: Float[Tensor, " n"], speed: Float[Tensor, " n"]) -> Films:
+    """Films of lights that start at `start`, in lamps, and run `speed` lamps a moment; from -1 to 1."""
+    light = start[:, None] + speed[:, None] * torch.arange(FRAMES)
     angle = 2 * math.pi / PLACES * (torch.arange(PLACES) - light[..., None])
     return angle.cos()[:, None, :, None]
+
+
+def draw_films(n: int, generator: torch.Generator) -> Films:
+    """Films of lights that start anywhere on the ring, with any speed up to `FASTEST` either way round."""
+    start, speed = torch.rand(2, n, generator=generator)
+    return film_of(PLACES * start, FASTEST * (2 * speed - 1))
+
+
+def all_films(starts: int = 2 * PLACES, speeds: int = 17) -> Films:
+    """Every film of a world with so many starts and speeds, for networks that are perfect."""
+    start = torch.arange(starts).repeat_interleave(speeds) * (PLACES / starts)
+    return film_of(start, torch.linspace(-FASTEST, FASTEST, speeds).repeat(starts))
 
 
 @lru_cache(maxsize=1)
@@ -91,7 +98,7 @@ def mask_pool() -> Masks:
 
 
 def _hidden_part() -> np.ndarray:
-    """The middle half of the wire."""
+    """Half of the ring."""
     hidden = np.zeros((1, PLACES), bool)
     hidden[:, PLACES // 4 : -PLACES // 4] = True
     return hidden
@@ -112,7 +119,7 @@ def test_masks() -> dict[str, Float[Tensor, "t 1 w"]]:
 
 
 def make_network(seed: int) -> VideoDiT:
-    """A fresh video DiT for these films."""
+    """A fresh video DiT for these films; a token is the ring at one moment."""
     return seeded(lambda: VideoDiT(CONFIG), seed)
 
 
@@ -139,7 +146,7 @@ def loss_of_way(network: VideoDiT, way: str, generator: torch.Generator) -> Tens
 def train(
     way: str, seed: int, steps: int = STEPS, progress: str = ""
 ) -> tuple[VideoDiT, list[tuple[int, float]]]:
-    """A network of one of `TRAINED`, its weights averaged, and its curve of (step, loss)."""
+    """A network of one of `WAYS`, its weights averaged, and its curve of (step, loss)."""
     network = make_network(seed)
     average, curve = fit(
         network, lambda generator: loss_of_way(network, way, generator), steps, RATE, seed, progress
@@ -152,35 +159,39 @@ def train(
 
 @torch.no_grad()
 def complete(
-    network: VideoDiT, way: str, known: Films, mask: Float[Tensor, "t 1 w"], seed: int = 0,
-    steps: int = SAMPLER_STEPS,
-) -> Films:  # fmt: skip
+    network: VideoDiT, way: str, known: Films, mask: Float[Tensor, "t 1 w"], seed: int = 0
+) -> Films:
     """Films as a way completes them: the network's own output throughout, nothing put back at the end."""
     generator, masks = torch.Generator().manual_seed(seed), mask.expand(len(known), -1, -1, -1)
-    x = torch.randn(known.shape, generator=generator)
 
     def said(x: Tensor, t: Tensor) -> Tensor:
         return ask(network, way, x, t, known, masks)
 
-    if way in ("channels", "clean in place"):
-        return euler(said, x, time_grid(steps))
-    times = RESAMPLED if way == "replaced, resampled" else 1
-    return replaced(said, x, known, masks, time_grid(steps), times, generator)
+    if way == "replaced":
+        return overwrite(said, known, mask, generator)
+    return euler(said, torch.randn(known.shape, generator=generator), time_grid(SAMPLER_STEPS))
 
 
-def replaced(
-    said, noise: Films, known: Films, mask: Masks, times: Float[Tensor, " m"], repeats: int,
-    generator: torch.Generator,
-) -> Films:  # fmt: skip
+def overwrite(
+    said: Network, known: Films, mask: Float[Tensor, "t 1 w"], generator: torch.Generator, repeats: int = 1
+) -> Films:
     """Euler steps; before each, given places are overwritten by the given values with noise of that time.
 
     Each step is taken `repeats` times: after all but the last, fresh noise leads back to where it began.
     RePaint, algorithm 1, for the straight line from data to noise.
+
+    Args:
+        said: the velocity that a network says, which is not told what is given.
+        known: the films; of them, the places where the mask is 0 are used.
+        mask: 1 = generate, 0 = given.
+        generator: draws all noise.
+        repeats: how often each step is taken; 1 is RePaint without its resampling.
     """
-    x = noise
+    noise = torch.randn(known.shape, generator=generator)
+    x, times = noise, time_grid(SAMPLER_STEPS)
     for t, s in pairwise(times):
         for repeat in range(repeats):
-            if repeat:
+            if repeat:  # from s back to t: data shrink, noise comes on top
                 kept = (1 - t) / (1 - s)
                 noise = torch.randn(x.shape, generator=generator)
                 x = kept * x + (t**2 - (kept * s) ** 2).sqrt() * noise
@@ -190,52 +201,76 @@ def replaced(
     return x
 
 
+def perfect(films: Films) -> Network:
+    """The velocity that a network would say which knows that data are exactly these films, and nothing else."""
+    guess = perfect_network(films)
+    return lambda x, t: (x - guess(x, t)) / t.view(-1, 1, 1, 1, 1)
+
+
+def complete_perfectly(films: Films, known: Films, mask: Float[Tensor, "t 1 w"], seed: int = 0) -> Films:
+    """Films completed by a perfect network that is told what is given: it knows which films agree with it."""
+    noise, made = torch.randn(known.shape, generator=torch.Generator().manual_seed(seed)), []
+    for one, start in zip(known.split(1), noise.split(1), strict=True):
+        agrees = ((films - one).abs()[:, :, mask == 0] < 1e-4).flatten(1).all(1)
+        made.append(euler(perfect(films[agrees]), start, time_grid(SAMPLER_STEPS)))
+    return torch.cat(made)
+
+
 # --- what is measured ------------------------------------------------------------------------------------
 
 
+def missed(made: Films, true: Films) -> Float[Tensor, "n t"]:
+    """By how many lamps the light of each moment is off, the shorter way round.
+
+    Where the light is, is the angle of the first wave round the ring; its strength does not matter.
+    """
+    wave = torch.polar(torch.ones(PLACES), 2 * math.pi / PLACES * torch.arange(PLACES))
+    turned = (made.to(wave.dtype) @ wave) * (true.to(wave.dtype) @ wave).conj()
+    return turned.angle().abs()[:, 0, :, 0] * PLACES / (2 * math.pi)
+
+
 def right(made: Films, true: Films) -> Bool[Tensor, " n"]:
-    """Films in which the brightest place is within one place of the true one at every moment."""
-    return ((made.argmax(-1) - true.argmax(-1)).abs() <= 1).flatten(1).all(1)
+    """Films whose light is less than one lamp off at every moment."""
+    return (missed(made, true) < 1).all(1)
 
 
 def judge_films(made: Films, true: Films, mask: Float[Tensor, "t 1 w"]) -> dict[str, float]:
-    """What came of a task: "right" films, the "seam" against that of real films, and error where "given".
+    """What came of a task.
 
-    The error is the root of the mean square of what the network itself made where it was given the truth;
-    for the other two, given places are put back first.
+    Given places are put back first, and then: the share of films that are "right"; "missed", by how many
+    lamps the light is off, on average over the moments of which anything was made; "seam", the change from
+    given places to made ones against that of the true films. "given" is the error where the network was
+    given the truth, the root of the mean square, of its own output.
     """
-    final = put_back(made, true, mask)
+    final, moments = put_back(made, true, mask), mask.flatten(1).any(1)
     seams = [sum(seam(film, mask) for film in films) for films in (final, true)]
-    wrong = (made - true)[:, :, mask == 0]
     figures = {
         "right": right(final, true).float().mean().item(),
+        "missed": missed(final, true)[:, moments].mean().item(),
         "seam": seams[0] / seams[1],
-        "given": wrong.square().mean().sqrt().item(),
+        "given": (made - true)[:, :, mask == 0].square().mean().sqrt().item(),
     }
     return {name: round(value, 4) for name, value in figures.items()}
 
 
 def record(path: Path, seeds: int = 3, steps: int = STEPS) -> None:
-    """Trains a network of each kind with every seed, and writes the file anew after each seed.
+    """Trains a network of each way with every seed, and writes the file anew after each seed.
 
-    The file has "curves", for each of `TRAINED` the steps and the losses by seed, and "tasks", for each of
+    The file has "curves", for each of `WAYS` the steps and the losses by seed, and "tasks", for each of
     `test_masks` and each of `WAYS` what `judge_films` says, by seed.
     """
     true = test_films()
-    curves: dict[str, dict] = {way: {"loss": []} for way in TRAINED}
+    curves: dict[str, dict] = {way: {"loss": []} for way in WAYS}
     tasks: dict[str, dict] = {task: {way: [] for way in WAYS} for task in test_masks()}
+    settings = {"steps": steps, "batch": BATCH, "rate": RATE, "sampler_steps": SAMPLER_STEPS}
     for seed in range(seeds):
-        networks = {}
-        for way in TRAINED:
-            networks[way], curve = train(way, seed, steps, progress=f"{way}, seed {seed}")
+        for way in WAYS:
+            network, curve = train(way, seed, steps, progress=f"{way}, seed {seed}")
             curves[way]["steps"] = [step for step, _ in curve]
             curves[way]["loss"].append([round(loss, 4) for _, loss in curve])
-        networks["replaced, resampled"] = networks["replaced"]
-        for task, mask in test_masks().items():
-            for way in WAYS:
-                made = complete(networks[way], way, true, mask, seed)
+            for task, mask in test_masks().items():
+                made = complete(network, way, true, mask, seed)
                 tasks[task][way].append(judge_films(made, true, mask))
-        settings = {"steps": steps, "batch": BATCH, "rate": RATE, "sampler_steps": SAMPLER_STEPS}
         found = {"settings": settings | {"films": len(true)}, "curves": curves, "tasks": tasks}
         write_whole(path, (json.dumps(found, indent=1) + "\n").encode())
 

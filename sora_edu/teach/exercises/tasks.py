@@ -651,7 +651,7 @@ def _encode_cases(seed: int) -> list[Case]:
         return torch.rand(b, 3, frames, 16, 16, generator=noise) * 2 - 1
 
     first, last, box = (torch.ones(9, 16, 16) for _ in range(3))
-    first[:4], last[-3:] = 0, 0
+    first[:4], last[-4:] = 0, 0
     box[:] = 0
     box[:, 2:13, 5:11] = 1
     each = torch.stack([first, last])
