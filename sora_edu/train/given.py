@@ -4,14 +4,14 @@ The films are of a light that runs round a ring of eight lamps: nine moments, sm
 at once and to train a video DiT in less than a minute. The light has a steady speed, so two moments tell
 everything, and whoever completes a film can be right or wrong.
 
-    replaced          trained without any mask; while sampling, given places are overwritten at each step by the
-                      given values with as much noise as the rest has (RePaint)
+    replaced          trained without any mask; while sampling, given places are overwritten at each step by
+                      the given values with as much noise as the rest has (RePaint)
     channels          the masked film and the mask are more channels of the input, as in tiny Sora
     clean in place    the input is x_t where to generate and x_0 where given, and only what is to be generated
                       counts in the loss (VDT)
 
-A perfect network needs no training, for there are only so many films: `perfect` and `perfect_told` say what the
-first way and the others could do at best.
+A perfect network needs no training, for there are only so many films: `perfect` and `complete_perfectly` say
+what the first way and the others can do at best.
 
     python -m sora_edu.train.given         writes data/curves/11_given.json, the reference runs
 """
@@ -158,9 +158,7 @@ def train(
 
 
 @torch.no_grad()
-def complete(
-    network: VideoDiT, way: str, known: Films, mask: Float[Tensor, "t 1 w"], seed: int = 0
-) -> Films:
+def complete(network: VideoDiT, way: str, known: Films, mask: Float[Tensor, "t 1 w"], seed: int = 0) -> Films:
     """Films as a way completes them: the network's own output throughout, nothing put back at the end."""
     generator, masks = torch.Generator().manual_seed(seed), mask.expand(len(known), -1, -1, -1)
 
@@ -202,7 +200,7 @@ def overwrite(
 
 
 def perfect(films: Films) -> Network:
-    """The velocity that a network would say which knows that data are exactly these films, and nothing else."""
+    """The velocity that a network says which knows that data are exactly these films, and nothing else."""
     guess = perfect_network(films)
     return lambda x, t: (x - guess(x, t)) / t.view(-1, 1, 1, 1, 1)
 

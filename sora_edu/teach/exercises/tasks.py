@@ -1,4 +1,4 @@
-"""Exercises of chapter 11: a mask for every task, putting back, the mask of latents, what is encoded, SDEdit."""
+"""Exercises of chapter 11: masks of tasks and latents, putting back, what is encoded, where edits start."""
 
 import numpy as np
 import torch
@@ -121,7 +121,8 @@ MASK = Exercise(
     hints=Hints(
         "Start from a clip that is all to be generated. Which pixels does each task take away from that?",
         "Two tasks are not told by frames: one by a region, and one changes everything.",
-        "ones; inpaint: the region; edit: ones; else 0 at the given frames, and for a loop 0 at the last, too",
+        "ones; inpaint: the region; edit: ones; else 0 at the given frames, and for a loop 0 at the last, "
+        "too",
     ),
     misconceptions=(
         Misconception(
@@ -135,8 +136,8 @@ MASK = Exercise(
             ),
             section="Two conventions",
             evidence=(
-                "VDT's equation 3 and its released code have opposite masks; invoke-ai/InvokeAI issue 221 asks"
-                " whether black is to be painted over or kept, and gets both answers."
+                "VDT's equation 3 and its released code have opposite masks; invoke-ai/InvokeAI issue 221 "
+                "asks whether black is to be painted over or kept, and gets both answers."
             ),
         ),
         Misconception(
@@ -150,8 +151,8 @@ MASK = Exercise(
             ),
             section="A task is a mask",
             evidence=(
-                "Reasoning slip: a loop looks like an extension of its first frames, and `given` does not name"
-                " the frame that closes it."
+                "Reasoning slip: a loop looks like an extension of its first frames, and `given` does not "
+                "name the frame that closes it."
             ),
         ),
         Misconception(
@@ -165,8 +166,8 @@ MASK = Exercise(
             ),
             section="A task is a mask",
             evidence=(
-                "Reasoning slip: all frames of the clip are handed over, which for every other task means that"
-                " they are kept."
+                "Reasoning slip: all frames of the clip are handed over, which for every other task means "
+                "that they are kept."
             ),
         ),
         Misconception(
@@ -180,8 +181,8 @@ MASK = Exercise(
             ),
             section="Two conventions",
             evidence=(
-                "AUTOMATIC1111/stable-diffusion-webui issue 1188: a mask is uploaded and the picture changes"
-                " outside of it; the answer explains which colour means 'replace'."
+                "AUTOMATIC1111/stable-diffusion-webui issue 1188: a mask is uploaded and the picture "
+                "changes outside of it; the answer explains which colour means 'replace'."
             ),
         ),
         Misconception(
@@ -195,8 +196,8 @@ MASK = Exercise(
             ),
             section="A task is a mask",
             evidence=(
-                "Reasoning slip: code written for extension, mask[:n] = 0, used for the other tasks; VDT's"
-                " generator has a slice for each task, and mask[a:-b] of which is empty for b = 0."
+                "Reasoning slip: code written for extension, mask[:n] = 0, used for the other tasks; VDT's "
+                "generator has a slice for each task, and mask[a:-b] of which is empty for b = 0."
             ),
         ),
         Misconception(
@@ -210,8 +211,8 @@ MASK = Exercise(
             ),
             section="A task is a mask",
             evidence=(
-                "deforum/deforum-stable-diffusion issue 58: of a video mask only the first frame is used, for"
-                " the whole film."
+                "deforum/deforum-stable-diffusion issue 58: of a video mask only the first frame is used, "
+                "for the whole film."
             ),
         ),
         Misconception(
@@ -327,8 +328,8 @@ PUT_BACK = Exercise(
             ),
             section="Two conventions",
             evidence=(
-                "VDT's paper multiplies the clean data by the mask, its code by one minus the mask: whoever"
-                " puts one's formula and the other's masks together gets this."
+                "VDT's paper multiplies the clean data by the mask, its code by one minus the mask: whoever "
+                "puts one's formula and the other's masks together gets this."
             ),
         ),
         Misconception(
@@ -366,8 +367,9 @@ PUT_BACK = Exercise(
             ),
             section="One line, three uses",
             evidence=(
-                "Reasoning slip: code for tasks that give whole frames, used for inpainting;"
-                " huggingface/diffusers issues 4782 and 9867 report pixels far outside the hole that changed."
+                "Reasoning slip: code for tasks that give whole frames, used for inpainting; "
+                "huggingface/diffusers issues 4782 and 9867 report pixels far outside the hole that "
+                "changed."
             ),
         ),
         Misconception(
@@ -393,8 +395,8 @@ PUT_BACK = Exercise(
             ),
             section="One line, three uses",
             evidence=(
-                "Reasoning slip: a mask of one channel used as an index of channels; the release of DiT guides"
-                " three of four channels for a slip of the same kind."
+                "Reasoning slip: a mask of one channel used as an index of channels; the release of DiT "
+                "guides three of four channels for a slip of the same kind."
             ),
         ),
     ),
@@ -497,8 +499,8 @@ LATENT_MASK = Exercise(
     oracle=_latent_oracle,
     cases=_latent_cases,
     hints=Hints(
-        "A latent cell saw 8 by 8 pixels of four frames. How many numbers are needed to say which of the"
-        " frames were given?",
+        "A latent cell saw 8 by 8 pixels of four frames. How many numbers are needed to say which of the "
+        "frames were given?",
         "The first latent frame has only frame 0. How many channels does it have, nevertheless?",
         "frame 0 four times, then the others: groups of four; per 8 x 8 square the maximum of the mask",
     ),
@@ -514,8 +516,8 @@ LATENT_MASK = Exercise(
             ),
             section="The mask of latents",
             evidence=(
-                "Reasoning slip: 'any' belongs to 'generate', not to 'given'. invoke-ai/InvokeAI pull request"
-                " 2447 finds seams where a mask's edge does not line up with the 8-pixel cells."
+                "Reasoning slip: 'any' belongs to 'generate', not to 'given'. invoke-ai/InvokeAI pull "
+                "request 2447 finds seams where a mask's edge does not line up with the 8-pixel cells."
             ),
         ),
         Misconception(
@@ -529,8 +531,8 @@ LATENT_MASK = Exercise(
             ),
             section="The mask of latents",
             evidence=(
-                "PKU-YuanGroup/Open-Sora-Plan issue 427 shows a pipeline that shrinks its mask bilinearly:"
-                " neither given nor not."
+                "PKU-YuanGroup/Open-Sora-Plan issue 427 shows a pipeline that shrinks its mask bilinearly: "
+                "neither given nor not."
             ),
         ),
         Misconception(
@@ -544,8 +546,8 @@ LATENT_MASK = Exercise(
             ),
             section="The mask of latents",
             evidence=(
-                "diffusers shrinks inpainting masks by F.interpolate, whose default takes the nearest pixel;"
-                " lxa9867/ControlVAR issue 3 describes the same."
+                "diffusers shrinks inpainting masks by F.interpolate, whose default takes the nearest "
+                "pixel; lxa9867/ControlVAR issue 3 describes the same."
             ),
         ),
         Misconception(
@@ -559,8 +561,8 @@ LATENT_MASK = Exercise(
             ),
             section="The mask of latents",
             evidence=(
-                "Comfy-Org/ComfyUI pull request 16406: mask rows written at f in place of f + 3, seen as a"
-                " drift of colours that grows from segment to segment."
+                "Comfy-Org/ComfyUI pull request 16406: mask rows written at f in place of f + 3, seen as a "
+                "drift of colours that grows from segment to segment."
             ),
         ),
         Misconception(
@@ -574,8 +576,8 @@ LATENT_MASK = Exercise(
             ),
             section="The mask of latents",
             evidence=(
-                "huggingface/diffusers issue 12241: a reader takes it for an error that Wan's mask is 1 in the"
-                " last of four channels only; it is right, for one frame of the four is given."
+                "huggingface/diffusers issue 12241: a reader takes it for an error that Wan's mask is 1 in "
+                "the last of four channels only; it is right, for one frame of the four is given."
             ),
         ),
         Misconception(
@@ -589,8 +591,8 @@ LATENT_MASK = Exercise(
             ),
             section="The mask of latents",
             evidence=(
-                "Wan-Video/Wan2.1 issue 486 asks why the first frame's mask is repeated and how the mask acts:"
-                " the repetition makes a whole group of one frame, and is right there alone."
+                "Wan-Video/Wan2.1 issue 486 asks why the first frame's mask is repeated and how the mask "
+                "acts: the repetition makes a whole group of one frame, and is right there alone."
             ),
         ),
         Misconception(
@@ -656,9 +658,8 @@ def _encode_cases(seed: int) -> list[Case]:
     box[:, 2:13, 5:11] = 1
     each = torch.stack([first, last])
     model = LittleAutoencoder()
-    return [Case(model, film(1), first), Case(model, film(1), last), Case(model, film(2), box)] + [
-        Case(model, film(2), each)
-    ]
+    alone = [Case(model, film(1), first), Case(model, film(1), last), Case(model, film(2), box)]
+    return [*alone, Case(model, film(2), each)]
 
 
 def _encode_oracle(autoencoder, video: Tensor, mask: Tensor) -> Tensor:
@@ -728,8 +729,8 @@ ENCODE = Exercise(
             ),
             section="Grey first, then encode",
             evidence=(
-                "VDT and RePaint mask what they denoise, which is right for latents of single frames; with a"
-                " causal autoencoder the same line leaks, in training only."
+                "VDT and RePaint mask what they denoise, which is right for latents of single frames; with "
+                "a causal autoencoder the same line leaks, in training only."
             ),
         ),
         Misconception(
@@ -743,8 +744,8 @@ ENCODE = Exercise(
             ),
             section="Grey first, then encode",
             evidence=(
-                "invoke-ai/InvokeAI pull request 2447: the part to be repainted was not blanked in the picture"
-                " that the inpainting model is shown, and the model would not change it."
+                "invoke-ai/InvokeAI pull request 2447: the part to be repainted was not blanked in the "
+                "picture that the inpainting model is shown, and the model would not change it."
             ),
         ),
         Misconception(
@@ -770,8 +771,8 @@ ENCODE = Exercise(
             ),
             section="Grey first, then encode",
             evidence=(
-                "Reasoning slip: 'cleared' means 0 for pictures of 0 to 255, which is -1 here; a black sky"
-                " cannot be told from a hole."
+                "Reasoning slip: 'cleared' means 0 for pictures of 0 to 255, which is -1 here; a black sky "
+                "cannot be told from a hole."
             ),
         ),
         Misconception(
@@ -785,13 +786,16 @@ ENCODE = Exercise(
             ),
             section="Grey first, then encode",
             evidence=(
-                "Stable Video Diffusion repeats the given picture along all frames, which works for one"
-                " picture at the start and shows what is hidden for all other tasks."
+                "Stable Video Diffusion repeats the given picture along all frames, which works for one "
+                "picture at the start and shows what is hidden for all other tasks."
             ),
         ),
         Misconception(
             id="greys_the_latents_too",
-            title="latents of hidden cells are set to zero once more, where grey pixels have latents of their own",
+            title=(
+                "latents of hidden cells are set to zero once more, where grey pixels have latents of their "
+                "own"
+            ),
             wrong=_greys_the_latents_too,
             hints=Hints(
                 "Is the latent of a grey clip zero?",
@@ -800,8 +804,8 @@ ENCODE = Exercise(
             ),
             section="Grey first, then encode",
             evidence=(
-                "Reasoning slip: a cell with a hole still says something of its given pixels, which a zero"
-                " does not."
+                "Reasoning slip: a cell with a hole still says something of its given pixels, which a zero "
+                "does not."
             ),
         ),
     ),
@@ -903,8 +907,8 @@ START = Exercise(
             ),
             section="Edit: start halfway",
             evidence=(
-                "SDEdit's paper has this very formula for its variance-exploding process, x + sigma z; on the"
-                " straight line, alpha is not 1."
+                "SDEdit's paper has this very formula for its variance-exploding process, x + sigma z; on "
+                "the straight line, alpha is not 1."
             ),
         ),
         Misconception(
@@ -918,13 +922,15 @@ START = Exercise(
             ),
             section="Edit: start halfway",
             evidence=(
-                "mflux-community/mflux issue 86: there a higher strength means more of the first picture,"
-                " elsewhere less, and readers have to ask."
+                "mflux-community/mflux issue 86: there a higher strength means more of the first picture, "
+                "elsewhere less, and readers have to ask."
             ),
         ),
         Misconception(
             id="root_of_the_rest",
-            title="the clip has the weight sqrt(1 - s^2): right for DDPM's schedules, not for the straight line",
+            title=(
+                "the clip has the weight sqrt(1 - s^2): right for DDPM's schedules, not for the straight line"
+            ),
             wrong=_root_of_the_rest,
             hints=Hints(
                 "What are alpha and sigma at time t for a flow?",
@@ -945,8 +951,8 @@ START = Exercise(
             ),
             section="Edit: start halfway",
             evidence=(
-                "Reasoning slip: apple/ml-stable-diffusion issue 207 and others take it for an error that an"
-                " edit has fewer steps than were asked for, and want them all."
+                "Reasoning slip: apple/ml-stable-diffusion issue 207 and others take it for an error that "
+                "an edit has fewer steps than were asked for, and want them all."
             ),
         ),
         Misconception(
@@ -960,8 +966,8 @@ START = Exercise(
             ),
             section="Edit: start halfway",
             evidence=(
-                "stable-diffusion-webui has an option for it (issue 8668 asks why it stops early without):"
-                " every edit then costs a whole walk."
+                "stable-diffusion-webui has an option for it (issue 8668 asks why it stops early without): "
+                "every edit then costs a whole walk."
             ),
         ),
         Misconception(
@@ -987,8 +993,8 @@ START = Exercise(
             ),
             section="Edit: start halfway",
             evidence=(
-                "invoke-ai/InvokeAI issue 252: strengths of 0.834 to 0.843 give one and the same picture, for"
-                " a number of steps has no decimals."
+                "invoke-ai/InvokeAI issue 252: strengths of 0.834 to 0.843 give one and the same picture, "
+                "for a number of steps has no decimals."
             ),
         ),
     ),
