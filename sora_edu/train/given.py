@@ -104,7 +104,7 @@ def _hidden_part() -> np.ndarray:
     return hidden
 
 
-def test_masks() -> dict[str, Float[Tensor, "t 1 w"]]:
+def masks_asked() -> dict[str, Float[Tensor, "t 1 w"]]:
     """What is given in the tests, by name. "every third" is of a kind that no network was trained with."""
     size = (FRAMES, 1, PLACES)
     return {
@@ -205,7 +205,9 @@ def perfect(films: Films) -> Network:
     return lambda x, t: (x - guess(x, t)) / t.view(-1, 1, 1, 1, 1)
 
 
-def complete_perfectly(films: Films, known: Films, mask: Float[Tensor, "t 1 w"], seed: int = 0) -> Films:
+def complete_perfectly(
+    films: Float[Tensor, "m 1 t 1 w"], known: Films, mask: Float[Tensor, "t 1 w"], seed: int = 0
+) -> Films:
     """Films completed by a perfect network that is told what is given: it knows which films agree with it."""
     noise, made = torch.randn(known.shape, generator=torch.Generator().manual_seed(seed)), []
     for one, start in zip(known.split(1), noise.split(1), strict=True):
@@ -255,18 +257,18 @@ def record(path: Path, seeds: int = 3, steps: int = STEPS) -> None:
     """Trains a network of each way with every seed, and writes the file anew after each seed.
 
     The file has "curves", for each of `WAYS` the steps and the losses by seed, and "tasks", for each of
-    `test_masks` and each of `WAYS` what `judge_films` says, by seed.
+    `masks_asked` and each of `WAYS` what `judge_films` says, by seed.
     """
     true = test_films()
     curves: dict[str, dict] = {way: {"loss": []} for way in WAYS}
-    tasks: dict[str, dict] = {task: {way: [] for way in WAYS} for task in test_masks()}
+    tasks: dict[str, dict] = {task: {way: [] for way in WAYS} for task in masks_asked()}
     settings = {"steps": steps, "batch": BATCH, "rate": RATE, "sampler_steps": SAMPLER_STEPS}
     for seed in range(seeds):
         for way in WAYS:
             network, curve = train(way, seed, steps, progress=f"{way}, seed {seed}")
             curves[way]["steps"] = [step for step, _ in curve]
             curves[way]["loss"].append([round(loss, 4) for _, loss in curve])
-            for task, mask in test_masks().items():
+            for task, mask in masks_asked().items():
                 made = complete(network, way, true, mask, seed)
                 tasks[task][way].append(judge_films(made, true, mask))
         found = {"settings": settings | {"films": len(true)}, "curves": curves, "tasks": tasks}
