@@ -210,6 +210,7 @@ def ring_films(films: Mapping[str, Float[Tensor, "n 1 t 1 w"]], mask: Float[Tens
     A blue line stands beside the moments that were given.
     """
     count = len(next(iter(films.values())))
+    told = (mask.flatten(1).amax(1) == 0).nonzero().flatten().tolist()
     fig, axes = plt.subplots(len(films), count, figsize=(13, 2.05 * len(films)), squeeze=False)
     for line, (name, row) in zip(axes, films.items(), strict=True):
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=18)
@@ -221,7 +222,6 @@ def ring_films(films: Mapping[str, Float[Tensor, "n 1 t 1 w"]], mask: Float[Tens
                 )
             ax.set(xlim=(-1.1, film.shape[-1] - 0.5))
             bare(ax)
-    told = (mask.flatten(1).amax(1) == 0).nonzero().flatten().tolist()
     show(
         fig,
         alt=(
