@@ -6,12 +6,15 @@ shape `b`, turns what it says into guesses of x_0 and eps, and takes the step it
     ddim, dpm_solver_pp_2m, ddpm    by levels (alpha, sigma), for any schedule and any target
     euler, heun                     by times, for the velocity of a flow
 
-Sources: DDPM, DDIM, DPM-Solver++, rectified flow, EDM (docs/sources.md).
+`start_from` begins such a walk at known data instead of noise.
+
+Sources: DDPM, DDIM, DPM-Solver++, rectified flow, EDM, SDEdit (docs/sources.md).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Real
 
 import torch
 from jaxtyping import Float
@@ -248,6 +251,33 @@ def heun(
         x = x + (s - t) * slope
         _tell(progress, step, x)
     return x
+
+
+def start_from(
+    clean: Float[Tensor, "b ..."],
+    noise: Float[Tensor, "b ..."],
+    strength: float,
+    times: Float[Tensor, " n"],
+) -> tuple[Float[Tensor, "b ..."], Float[Tensor, " m"]]:
+    """Where SDEdit starts: known data with noise on them, and the times that are left from there.
+
+    Args:
+        clean: the data to be edited.
+        noise: as a sampler would start from, were there nothing.
+        strength: the time at which to start: near 0 little changes, 1 keeps nothing.
+        times: of a whole walk, falling from 1 to 0, as `time_grid` makes them.
+
+    Returns:
+        x_t at t = strength on the straight line from data to noise; and that time, followed by those of
+        `times` that lie below it.
+
+    Raises:
+        ValueError: a strength that is not above 0 and at most 1.
+    """
+    if isinstance(strength, bool) or not isinstance(strength, Real) or not 0 < strength <= 1:
+        raise ValueError(f"strength={strength!r} must be a number above 0 and at most 1; 0.7 is a good start")
+    x = (1 - strength) * clean + strength * noise
+    return x, torch.cat([times.new_tensor([strength]), times[times < strength]])
 
 
 def _slope(velocity: Network, x: Tensor, t: Tensor) -> Tensor:

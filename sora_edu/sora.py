@@ -26,10 +26,10 @@ from sora_edu.autoencoder import (
 )
 from sora_edu.clips import Clip
 from sora_edu.data.captions import parse
-from sora_edu.diffusion import add_noise, guided
+from sora_edu.diffusion import guided
 from sora_edu.files import write_whole
 from sora_edu.precision import autocast
-from sora_edu.samplers import euler, time_grid
+from sora_edu.samplers import euler, start_from, time_grid
 from sora_edu.tasks import (
     FROM_TEXT,
     TASKS,
@@ -249,10 +249,8 @@ class Sora(nn.Module):
         x = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
         x, known = x.to(device), (None, None)
         if strength is not None:
-            strength = _strength(strength)
             clean = self.autoencoder.encode(given.to(device)).expand_as(x)
-            x = add_noise(clean, x, x.new_full((len(x),), strength))
-            times = torch.cat([times.new_tensor([strength]), times[times < strength]])
+            x, times = start_from(clean, x, strength, times)
         elif given is not None:
             known = self._known(given.to(device), mask.to(device), len(prompts))
         told = None if progress is None else lambda step, _: progress(step + 1, len(times) - 1)
@@ -344,12 +342,6 @@ def _scale(value) -> float:
         raise ValueError(f"guidance={value!r} must be a number; 1 is plain conditional, 3 a good start")
     if not 0 <= value <= 100:
         raise ValueError(f"guidance={value} must be from 0 to 100; 1 is plain conditional, 3 a good start")
-    return float(value)
-
-
-def _strength(value) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value <= 1:
-        raise ValueError(f"strength={value!r} must be a number above 0 and at most 1; 0.7 is a good start")
     return float(value)
 
 

@@ -19,13 +19,13 @@ Sources: Brooks et al. 2024 (Sora's report) for the tasks; Lu et al. 2023 (VDT) 
 Meng et al. 2022 (SDEdit).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from sora_edu.autoencoder import FRAMES_PER_LATENT, PIXELS_PER_LATENT, CausalVideoAutoencoder
@@ -45,13 +45,6 @@ PixelMask = Float[Tensor, "t h w"]
 
 
 # ---- Which pixels ------------------------------------------------------------------------------------------
-
-
-def frames_mask(given: list[int], frames: int, height: int, width: int) -> PixelMask:
-    """1 = generate everywhere but in the frames whose indices are `given`."""
-    mask = torch.ones(frames, height, width)
-    mask[given] = 0
-    return mask
 
 
 def task_mask(
@@ -80,11 +73,28 @@ def task_mask(
     if (region is not None) != (task == "inpaint"):
         needs = "needs a region: True where pixels are to be generated"
         raise ValueError(f"task={task!r} {needs if region is None else 'takes no region'}")
+    if region is not None:
+        region = _checked_region(region, frames, height, width)
+    return lay_mask(task, frames, height, width, given, region)
+
+
+def lay_mask(
+    task: str,
+    frames: int,
+    height: int,
+    width: int,
+    given: Sequence[int] = (),
+    region: Bool[np.ndarray, "h w"] | Bool[np.ndarray, "t h w"] | None = None,
+) -> PixelMask:
+    """As `task_mask`, of arguments that are known to fit."""
+    mask = torch.ones(frames, height, width)
     if task == "inpaint":
-        return _region_mask(region, frames, height, width)
-    if task == "edit":
-        return torch.ones(frames, height, width)
-    return frames_mask([*given, frames - 1] if task == "loop" else given, frames, height, width)
+        mask[:] = torch.from_numpy(region)
+    elif task != "edit":  # it changes every pixel: what it is given tells where to start
+        mask[list(given)] = 0
+    if task == "loop":
+        mask[-1] = 0
+    return mask
 
 
 def _check_given(task: str, given: list[int], frames: int) -> None:
@@ -122,7 +132,8 @@ def _check_given(task: str, given: list[int], frames: int) -> None:
         raise ValueError(f"task={task!r} was given {said}; it needs {wanted}")
 
 
-def _region_mask(region, frames: int, height: int, width: int) -> PixelMask:
+def _checked_region(region, frames: int, height: int, width: int) -> np.ndarray:
+    """Raises ValueError if this is no mask of a clip, or one that leaves nothing to do."""
     region = np.asarray(region)
     if region.dtype != bool or region.shape not in ((height, width), (frames, height, width)):
         raise ValueError(
@@ -131,7 +142,7 @@ def _region_mask(region, frames: int, height: int, width: int) -> PixelMask:
         )
     if not region.any():
         raise ValueError("region is False everywhere: there is nothing to generate; set True where there is")
-    return torch.from_numpy(region).float().expand(frames, height, width).clone()
+    return region
 
 
 # ---- What the network sees ---------------------------------------------------------------------------------

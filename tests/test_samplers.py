@@ -30,6 +30,7 @@ from sora_edu.samplers import (
     make_grid,
     power_times,
     released_grid,
+    start_from,
     time_grid,
 )
 
@@ -258,6 +259,16 @@ def test_samples_have_the_precision_of_their_noise(sampler, dtype, generator):
     assert set(seen) == {torch.float32}
 
 
+def test_an_edit_starts_on_the_line_and_goes_on_from_there():
+    """With the velocity of the very noise that was added, what comes out is the clean data."""
+    clean, noise = torch.randn(2, 4, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for strength, left in ((0.3, [0.3, 0.2, 0.0]), (0.2, [0.2, 0.0]), (1.0, [1.0, 0.6, 0.2, 0.0])):
+        x, times = start_from(clean, noise, strength, torch.tensor([1.0, 0.6, 0.2, 0.0]))
+        assert times.tolist() == pytest.approx(left)
+        torch.testing.assert_close(x, torch.lerp(clean, noise, strength))
+        torch.testing.assert_close(euler(lambda x, t: noise - clean, x, times), clean)
+
+
 NOISE = torch.zeros(2, 3)
 
 
@@ -270,6 +281,8 @@ NOISE = torch.zeros(2, 3)
         (lambda: make_grid(torch.tensor([1.2, 0.5])), "t runs from 0.5 to 1.2"),
         (lambda: released_grid(alpha_bars(linear_betas(10)), 11), "steps=11: must be 1 to 10"),
         (lambda: released_grid(alpha_bars(linear_betas(10)), 0), "steps=0: must be 1 to 10"),
+        (lambda: start_from(NOISE, NOISE, 0.0, time_grid(3)), "strength=0.0 must be a number above 0"),
+        (lambda: start_from(NOISE, NOISE, True, time_grid(3)), "strength=True must be a number above 0"),
         (lambda: released_grid(torch.tensor([0.9, 1.5]), 2), "alpha_bar runs from 0.9 to 1.5"),
         (lambda: ddim(gaussian_guess, NOISE, make_grid(3), "noise"), "target='noise' is unknown"),
         (lambda: ddim(gaussian_guess, NOISE, make_grid(3), "eps"), "alpha=0: pure noise"),
