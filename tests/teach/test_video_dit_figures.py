@@ -49,11 +49,11 @@ def to_rgba(colour):
 def test_every_text_of_the_machine_fits_its_box(drawn):
     pictures.machine()
     fig, alt = drawn[-1]
-    ax, renderer = fig.axes[0], fig.canvas.get_renderer()
+    ax = fig.axes[0]
     fig.draw_without_rendering()
-    boxes = [patch.get_window_extent(renderer) for patch in ax.patches]
+    boxes = [patch.get_window_extent() for patch in ax.patches]
     for text in ax.texts:
-        place = text.get_window_extent(renderer)
+        place = text.get_window_extent()
         inside = [box for box in boxes if box.contains(*place.get_points().mean(0))]
         if inside:
             smallest = min(inside, key=lambda box: box.width * box.height)
@@ -69,7 +69,7 @@ def test_costs_are_drawn_as_they_are_given(drawn):
     ]
     pictures.costs(rows)
     fig, alt = drawn[-1]
-    assert [line.get_ydata() for line in fig.axes[1].lines] == [[0.1, 0.4]] * 2
+    assert [list(line.get_ydata()) for line in fig.axes[1].lines] == [[0.1, 0.4]] * 2
     assert "joint 1.0 to 4.0 G MACs" in alt
 
 

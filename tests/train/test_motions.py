@@ -11,6 +11,7 @@ from sora_edu.assets import data_path
 from sora_edu.data.judge import judge
 from sora_edu.data.world import Thing
 from sora_edu.sora import to_uint8
+from sora_edu.teach.video_dit_figures import gravities, unsteady
 from sora_edu.train import motions
 from sora_edu.train.motions import ATTENTIONS, LATENT, SAMPLES, WORDS, centred_clip, draw_clips, told
 
@@ -107,5 +108,20 @@ def test_the_shipped_runs_are_whole():
     for run in (joint, factorised):
         assert len(run["loss"]) == len(run["seconds"]) == len(run["shares"]) == len(run["tracks"]) == 3
         assert all(loss[-1] < 0.15 * loss[0] for loss in run["loss"])
-        assert all(share["all"] > 0.7 for share in run["shares"])
+        assert all(share["all"] > 0.8 for share in run["shares"])
         assert [motions.clip_from_text(text).shape for text in run["samples"]] == [(9, 32, 32, 3)] * 4
+    lost, won = ([loss[-1] for loss in run["loss"]] for run in (joint, factorised))
+    assert max(won) < min(lost)  # factorised is not worse, with any of the seeds
+    assert max(run["shares"][k]["all"] for run in (joint, factorised) for k in range(3)) < 0.95
+
+
+def test_the_shipped_runs_fall_with_the_right_gravity_on_average_alone():
+    """What the chapter says: each clip that falls has a gravity of its own; constant speed is kept better."""
+    for run in (RUNS[attention] for attention in ATTENTIONS):
+        found = [g for tracks in run["tracks"] for g in gravities(tracks)]
+        assert len(found) > 10 and abs(np.median(found) - 1) < 0.2
+        assert np.mean([abs(g - 1) <= 0.05 for g in found]) < 0.4
+        assert np.mean([a <= 0.1 for tracks in run["tracks"] for a in unsteady(tracks)]) > 0.7
+    real = gravities(RUNS["real"]["tracks"])
+    assert np.mean([abs(g - 1) <= 0.15 for g in real]) > 0.8
+    assert max(unsteady(RUNS["real"]["tracks"])) < 0.1
