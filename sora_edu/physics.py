@@ -133,6 +133,17 @@ def flight_heights(
     return _fall(np.asarray(t) * pace, speed / pace, drop, restitution)
 
 
+def restitution_of(heights: Sequence[float]) -> float:
+    """The share of its speed that a bounce keeps, from the heights of successive tops above the floor.
+
+    What falls from h arrives with sqrt(2 g h), and what leaves with v rises to v^2 / 2 g: gravity cancels.
+    Several bounces count by the geometric mean of their shares. Raises ValueError for fewer than two tops.
+    """
+    if len(heights) < 2:
+        raise ValueError(f"{len(heights)} tops: a bounce lies between two of them")
+    return math.sqrt(heights[-1] / heights[0]) ** (1 / (len(heights) - 1))
+
+
 def fit_flight(y: Float[np.ndarray, " t"], bounces: bool = False) -> Flight | None:
     """The flight that is nearest to a path, by least squares over all frames, those on the floor included.
 

@@ -25,6 +25,7 @@ Sources: Peebles and Xie 2023 (DiT); Ma et al. 2024 (Latte), section 3.2; Arnab 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -100,6 +101,27 @@ class VideoDiTConfig:
             )
 
 
+def attend_within(
+    tokens: Float[Tensor, "b n d"],
+    frames: int,
+    sees: str,
+    attend: Callable[[Float[Tensor, "g m d"]], Float[Tensor, "g m d"]],
+) -> Float[Tensor, "b n d"]:
+    """Lets patches look at some of their clip: each group that see each other becomes a sample of its own.
+
+    Args:
+        tokens: patches of clips in raster order, frame after frame.
+        frames: how many frames they stand for.
+        sees: "clip", all; "frame", those of the same frame; "place", those at the same place in all frames.
+        attend: attention among all tokens of a sample.
+    """
+    if sees == "clip":
+        return attend(tokens)
+    groups = "(b t) s d" if sees == "frame" else "(b s) t d"
+    apart = rearrange(tokens, f"b (t s) d -> {groups}", t=frames)
+    return rearrange(attend(apart), f"{groups} -> b (t s) d", b=len(tokens))
+
+
 class VideoDiTBlock(DiTBlock):
     """Attention between the patches of a clip, then an MLP for each, told time and text as in `DiTBlock`."""
 
@@ -129,18 +151,13 @@ class VideoDiTBlock(DiTBlock):
         return super().forward(tokens, condition, mask, lambda x: self._look(x, frames, angles))
 
     def _look(self, x, frames: int, angles) -> Float[Tensor, "b n d"]:
-        """Attention within each group of patches that see each other: groups become samples of their own."""
-        if self.sees == "clip":
-            return self.attention(x, angles=angles)
-        size = x.shape[1] // frames
-        if self.sees == "frame":
-            groups, apart = rearrange(x, "b (t s) d -> (b t) s d", t=frames), "(b t) s d -> b (t s) d"
-            own = None if angles is None else angles[:size]
-        else:
-            groups, apart = rearrange(x, "b (t s) d -> (b s) t d", t=frames), "(b s) t d -> b (t s) d"
-            own = None if angles is None else angles[::size]
+        """Attention within each group of patches that see each other."""
+        if self.sees == "clip" or angles is None:
+            return attend_within(x, frames, self.sees, lambda groups: self.attention(groups, angles=angles))
         # The angles of the first frame, or place, do for all: products know differences of places alone.
-        return rearrange(self.attention(groups, angles=own), apart, b=len(x))
+        size = x.shape[1] // frames
+        own = angles[:size] if self.sees == "frame" else angles[::size]
+        return attend_within(x, frames, self.sees, lambda groups: self.attention(groups, angles=own))
 
 
 class VideoDiT(nn.Module):
@@ -303,8 +320,20 @@ def _pairs(config: VideoDiTConfig, tokens: int, frames: int | None) -> int:
     if tokens < 1:
         raise ValueError(f"tokens={tokens}: must be at least 1")
     if config.attention == "joint":
-        return config.depth * tokens**2
+        return attention_pairs("joint", config.depth, 1, tokens)
     if frames is None or frames < 1 or tokens % frames:
         raise ValueError(f"frames={frames}: with factorised attention give a divisor of tokens={tokens}")
-    in_time = config.depth // 2
-    return (config.depth - in_time) * tokens * (tokens // frames) + in_time * tokens * frames
+    return attention_pairs("factorised", config.depth, frames, tokens // frames)
+
+
+def attention_pairs(attention: str, depth: int, frames: int, places: int) -> int:
+    """Pairs (who looks, who is looked at) over all blocks, for a clip of `frames` times `places` patches.
+
+    Joint: everybody looks at everybody in each block. Factorised: in blocks 0, 2, 4, ... at its frame, in
+    blocks 1, 3, 5, ... at its place in all frames.
+    """
+    tokens = frames * places
+    if attention == "joint":
+        return depth * tokens * tokens
+    in_time = depth // 2
+    return (depth - in_time) * tokens * places + in_time * tokens * frames
