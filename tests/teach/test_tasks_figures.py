@@ -89,7 +89,7 @@ def test_moments_that_are_given_have_a_line(drawn):
 def test_curves_and_tables_say_means_over_seeds(drawn):
     kept = {way: {"steps": [10, 20], "loss": [[1.0, 0.2], [0.8, 0.4]]} for way in WAYS}
     pictures.learning_curves(kept, [(10, 0.7), (20, 0.25)])
-    fig, alt = drawn[-1]
+    _, alt = drawn[-1]
     assert all(f"{way} 0.30" in alt for way in WAYS) and "yours at 0.25" in alt
     runs = [{"right": share, "missed": off, "seam": 1.0, "given": 0.1} for share, off in ((0.5, 1), (1.0, 2))]
     assert pictures.ways_rows({"extend": {"channels": runs}}) == [
