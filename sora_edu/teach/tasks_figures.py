@@ -24,7 +24,7 @@ GIVEN, MADE, PART = "blue", "orange", "green"
 LOOKS = {"replaced": "vermilion", "channels": "blue", "clean in place": "green"}
 """Palette colours of the ways to give frames."""
 
-Row = tuple[str, object, Float[Tensor, "t h w"]]
+Row = tuple[str, object, Float[Tensor, "_ _ _"]]
 """A title, a clip as `figures.frames_of` takes it, and its mask."""
 
 
@@ -161,7 +161,7 @@ def mask_of_latents(named: Mapping[str, Float[Tensor, "t h w"]]) -> None:
     )
 
 
-def _cell(ax: Axes, x: float, y: float, wide: float, high: float, value: float, text: str, size: int):
+def _cell(ax: Axes, x: float, y: int | float, wide: float, high: float, value: float, text: str, size: int):
     ax.add_patch(Rectangle((x, y), wide, high, color=PALETTE[MADE if value else GIVEN], lw=0))
     colour = "black" if value else "white"
     ax.text(x + wide / 2, y + high / 2, text, ha="center", va="center_baseline", fontsize=size, color=colour)
