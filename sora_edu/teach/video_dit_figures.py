@@ -243,6 +243,18 @@ def paths_of(tracks: Sequence[Mapping | None], *asked: str) -> list[Path | None]
     ]
 
 
+def read_as_asked(runs: Sequence[Sequence[Mapping | None]], motion: str) -> float:
+    """The share of clips asked for a motion in which the judge read it, over all runs."""
+    every = trainings.things()
+    read = [
+        track is not None and track["motion"] == motion
+        for tracks in runs
+        for number, track in enumerate(tracks)
+        if every[number % len(every)].motion == motion
+    ]
+    return sum(read) / len(read)
+
+
 def gravities(tracks: Sequence[Mapping | None]) -> list[float]:
     """Gravity of every clip that was asked to fall, as far as its path tells it."""
     found = [None if path is None else fit_flight(path.y) for path in paths_of(tracks, "falls")]

@@ -104,6 +104,7 @@ def test_the_law_is_read_off_tracks(drawn, kept):
     moves = pictures.paths_of(kept["real"]["tracks"], "moves left", "moves right")
     assert len(moves) == sum(thing.motion.startswith("moves") for thing in motions.things())
     assert pictures.gravities([None] * asked) == []
+    assert pictures.read_as_asked(kept["joint"]["tracks"], "falls") == 0.5  # one run of two has tracks
     pictures.laws(kept)
     assert "real g 1.00, joint g 1.00" in drawn[-1][1]
 

@@ -11,7 +11,7 @@ from sora_edu.assets import data_path
 from sora_edu.data.judge import judge
 from sora_edu.data.world import Thing
 from sora_edu.sora import to_uint8
-from sora_edu.teach.video_dit_figures import gravities, unsteady
+from sora_edu.teach.video_dit_figures import gravities, read_as_asked, unsteady
 from sora_edu.train import motions
 from sora_edu.train.motions import ATTENTIONS, LATENT, SAMPLES, WORDS, centred_clip, draw_clips, told
 
@@ -119,6 +119,8 @@ def test_the_shipped_runs_fall_with_the_right_gravity_on_average_alone():
     """What the chapter says: each clip that falls has a gravity of its own; constant speed is kept better."""
     for run in (RUNS[attention] for attention in ATTENTIONS):
         found = [g for tracks in run["tracks"] for g in gravities(tracks)]
+        read = {motion: read_as_asked(run["tracks"], motion) for motion in motions.MOTIONS}
+        assert 0.3 < read.pop("falls") < 0.6 and min(read.values()) > 0.95
         assert len(found) > 10 and abs(np.median(found) - 1) < 0.2
         assert np.mean([abs(g - 1) <= 0.05 for g in found]) < 0.4
         assert np.mean([a <= 0.1 for tracks in run["tracks"] for a in unsteady(tracks)]) > 0.7
