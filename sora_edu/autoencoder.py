@@ -47,7 +47,7 @@ class AutoencoderConfig:
     """Channels of the feature maps at half, a quarter and an eighth of the resolution."""
     encoder_blocks: tuple[int, int] = (2, 2)
     """Residual blocks of the encoder at a quarter and an eighth."""
-    decoder_blocks: tuple[int, int, int] = (2, 3, 3)
+    decoder_blocks: tuple[int, int, int] = (2, 3, 2)
     """Residual blocks of the decoder at half, a quarter and an eighth."""
     noise: float = 0.1
     """Standard deviation of the noise on the latents in training: the posterior's fixed width."""
