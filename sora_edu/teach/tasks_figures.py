@@ -90,7 +90,7 @@ def _said(kinds: Sequence[str]) -> str:
 
 def example() -> Float[Tensor, "3 17 64 64"]:
     """The clip on which tasks are shown."""
-    return render(parse("a large red star moves right on a dark background").complete(seed=3), 17, 64, 64)
+    return render(parse("a large blue circle moves right on a dark background").complete(seed=3), 17, 64, 64)
 
 
 def box(height: int = 64, width: int = 64) -> np.ndarray:
