@@ -90,7 +90,7 @@ def _said(kinds: Sequence[str]) -> str:
 
 def example() -> Float[Tensor, "3 17 64 64"]:
     """The clip on which tasks are shown."""
-    return render(parse("a large red star moves right on a dark background").complete(seed=3), 17, 64, 64)
+    return render(parse("a large blue circle moves right on a dark background").complete(seed=3), 17, 64, 64)
 
 
 def box(height: int = 64, width: int = 64) -> np.ndarray:
@@ -119,7 +119,7 @@ def promise() -> None:
 
 def playing(videos: Sequence, captions: Sequence[str], alt: str) -> None:
     """Clips side by side, played; the file is kept small."""
-    send(clip_grid(videos, captions, scale=3, columns=4), alt)
+    send(clip_grid(videos, captions, scale=3, columns=5), alt)
 
 
 # --- masks of latents ------------------------------------------------------------------------------------
@@ -211,15 +211,16 @@ def ring_films(films: Mapping[str, Float[Tensor, "n 1 t 1 w"]], mask: Float[Tens
     """
     count = len(next(iter(films.values())))
     told = (mask.flatten(1).amax(1) == 0).nonzero().flatten().tolist()
-    fig, axes = plt.subplots(len(films), count, figsize=(13, 2.05 * len(films)), squeeze=False)
+    size = (13, 2.15 * len(films))
+    fig, axes = plt.subplots(len(films), count, figsize=size, squeeze=False, layout="constrained")
+    fig.get_layout_engine().set(hspace=0.08)
     for line, (name, row) in zip(axes, films.items(), strict=True):
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=18)
         for ax, film in zip(line, row, strict=True):
             ax.imshow(film[0, :, 0].clamp(-1, 1), vmin=-1, vmax=1, aspect="auto")
-            for moment in (mask.flatten(1).amax(1) == 0).nonzero().flatten().tolist():
-                ax.plot(
-                    (-0.95, -0.95), (moment - 0.5, moment + 0.5), color=PALETTE[GIVEN], lw=6, clip_on=False
-                )
+            for moment in told:
+                line_of = {"color": PALETTE[GIVEN], "lw": 6, "solid_capstyle": "butt"}
+                ax.plot((-0.95, -0.95), (moment - 0.5, moment + 0.5), **line_of)
             ax.set(xlim=(-1.1, film.shape[-1] - 0.5))
             bare(ax)
     show(
