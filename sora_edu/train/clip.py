@@ -77,7 +77,7 @@ def train_clip(out: Path, loop: LoopConfig = CLIP_LOOP, clips: int = CLIPS) -> T
 
     def loss_at(generator: torch.Generator) -> Tensor:
         chosen = torch.randint(len(scenes), (loop.batch,), generator=generator)
-        prompts = [training_prompt(scenes[i], generator, dropout=0) for i in chosen.tolist()]
+        prompts = [training_prompt(scenes[i], generator, dropout=0.0) for i in chosen.tolist()]
         return pair_loss(run.model, known.latents[chosen].to(run.device).float(), prompts, generator)
 
     # At eighty tokens the plain kernel is faster on a CPU than the fused one, as in `recipes.train_dit`.
