@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from sora_edu.assets import data_path
 from sora_edu.clip import tiny_clip
@@ -37,10 +38,11 @@ def test_spread_is_the_deviation_within_prompts_whatever_lies_between_them():
     assert spread(features[:, :1].expand(-1, 50, -1)) == pytest.approx(0, abs=1e-6)
 
 
-class Renders:
+class Renders(Sora):
     """Makes real clips; with guidance above 2, one and the same of each prompt."""
 
     def __init__(self):
+        nn.Module.__init__(self)
         self.autoencoder = Sora.from_pretrained("tiny").autoencoder
 
     def sample(self, prompts, seeds, guidance=1.0):
