@@ -1,11 +1,14 @@
 """The figures of chapter 10: what they draw is what they say, and what they say is counted."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgba
 
 from sora_edu.physics import flight_heights
 from sora_edu.teach import video_dit_figures as pictures
+from sora_edu.teach.figures import style
 from sora_edu.train import motions
 
 
@@ -40,14 +43,10 @@ def test_a_patch_sees_its_clip_its_frame_or_its_place(drawn):
     assert "joint 12 of 12" in alt and "2, 4 … 4 of 12" in alt
 
 
-def to_rgba(colour):
-    from matplotlib.colors import to_rgba
-
-    return to_rgba(colour)
-
-
 def test_every_text_of_the_machine_fits_its_box(drawn):
-    pictures.machine()
+    with plt.rc_context():
+        style()
+        pictures.machine()
     fig, alt = drawn[-1]
     ax = fig.axes[0]
     fig.draw_without_rendering()
