@@ -62,8 +62,8 @@ about one scene in twenty.
 
 The second version went on from the first: `python -m sora_edu train tiny --start data/checkpoints/tiny` with
 12,288 clips, two pictures a clip and a learning rate of 8e-4, which fell from about step 450 on. Until step
-731 it drew two thirds of the times from the first of `TIME_MEANS`, and fewer whole clips. Its decoder lost the
-middle one of its three blocks at an eighth of the resolution and learned to do without.
+731 it drew two thirds of the times from the first of `TIME_MEANS`, and fewer whole clips. Its decoder lost
+the middle one of its three blocks at an eighth of the resolution and learned to do without.
 
 The column "as run" is the clock of those runs, for much of the time on one core that other work shared. The
 column beside it is `python benchmarks/recipe_seconds.py`: a few steps of each stage timed on two quiet
