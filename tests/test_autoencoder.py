@@ -318,8 +318,9 @@ def test_the_names_of_the_weights_are_those_of_the_checkpoints():
         "encoder.head.0": ["scale"], "encoder.head.2": of_conv,
         "decoder.stem": of_conv, "decoder.to_quarter": of_conv, "decoder.to_half": of_conv,
         "decoder.at_half.0": of_block, "decoder.at_half.1": of_block,
-        **{f"decoder.at_{size}.{i}": of_block for size in ("quarter", "eighth") for i in range(3)},
-        **{f"decoder.time.{i}": of_time for i in range(3)},
+        **{f"decoder.at_quarter.{i}": of_block for i in range(3)},
+        "decoder.at_eighth.0": of_block, "decoder.at_eighth.1": of_block,
+        "decoder.time.0": of_time, "decoder.time.1": of_time,
         "decoder.head.0": ["scale"], "decoder.head.2": of_conv,
     }  # fmt: skip
     wanted = {"mean", "std"} | {f"{layer}.{name}" for layer, names in layers.items() for name in names}
