@@ -40,8 +40,8 @@ toc_object_entries_show_parents = "hide"
 nitpick_ignore_regex = [
     (
         "py:class",
-        r"(torch|jaxtyping|collections|concurrent|pathlib|numpy|nbformat|matplotlib|random|contextlib)\..*"
-        r"|Tensor|Module|ndarray|sora_edu\.train\.distributed\.Result",  # the last is a type variable
+        r"(torch|jaxtyping|ipywidgets|collections|concurrent|pathlib|numpy|nbformat|matplotlib|random)\..*"
+        r"|contextlib\..*|Tensor|Module|ndarray|tuple\[int|sora_edu\.train\.distributed\.Result",  # the last is a type variable
     ),
     ("py:exc", "[A-Za-z]+Error"),
 ]

@@ -4,11 +4,9 @@ The films are of a light that runs round a ring of eight lamps: nine moments, sm
 at once and to train a video DiT in less than a minute. The light has a steady speed, so two moments tell
 everything, and whoever completes a film can be right or wrong.
 
-    replaced          trained without any mask; while sampling, given places are overwritten at each step by
-                      the given values with as much noise as the rest has (RePaint)
-    channels          the masked film and the mask are more channels of the input, as in tiny Sora
-    clean in place    the input is x_t where to generate and x_0 where given, and only what is to be generated
-                      counts in the loss (VDT)
+    replaced        trained without any mask; given places are overwritten at each step of sampling (RePaint)
+    channels        the masked film and the mask are more channels of the input, as in tiny Sora
+    clean in place  the input is x_t where to generate, x_0 where given; only the first part counts (VDT)
 
 A perfect network needs no training, for there are only so many films: `perfect` and `complete_perfectly` say
 what the first way and the others can do at best.

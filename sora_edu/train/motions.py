@@ -146,13 +146,13 @@ def _autoencoder():
 
 
 @torch.no_grad()
-def encode(pixels: Float[Tensor, "n 3 f h w"]) -> Float[Tensor, "n c t h w"]:
+def encode(pixels: Float[Tensor, "n 3 f h w"]) -> Float[Tensor, "n c t h8 w8"]:
     """Latents of clips, by the shipped autoencoder."""
     return torch.cat([_autoencoder().encode(some) for some in pixels.split(100)])
 
 
 @torch.no_grad()
-def decode(latents: Float[Tensor, "n c t h w"]) -> Float[Tensor, "n 3 f h w"]:
+def decode(latents: Float[Tensor, "n c t h8 w8"]) -> Float[Tensor, "n 3 f h w"]:
     """Pixels of latents, in [-1, 1]."""
     return torch.cat([_autoencoder().decode(some).clamp(-1, 1) for some in latents.split(100)])
 
