@@ -41,7 +41,8 @@ nitpick_ignore_regex = [
     (
         "py:class",
         r"(torch|jaxtyping|ipywidgets|collections|concurrent|pathlib|numpy|nbformat|matplotlib|random)\..*"
-        r"|contextlib\..*|Tensor|Module|ndarray|tuple\[int|sora_edu\.train\.distributed\.Result",  # the last is a type variable
+        r"|contextlib\..*|Tensor|Module|ndarray|tuple\[int"
+        r"|sora_edu\.train\.distributed\.Result",  # a type variable
     ),
     ("py:exc", "[A-Za-z]+Error"),
 ]
