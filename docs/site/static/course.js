@@ -39,6 +39,7 @@ function reachable() {
   }
 }
 reachable();
+document.fonts.ready.then(reachable);  // formulas grow when their fonts arrive
 addEventListener("resize", reachable);
 
 // The theme has two side bars; each says which it is.
