@@ -36,7 +36,7 @@ from sora_edu.diffusion import add_noise, guided, velocity
 from sora_edu.files import write_whole
 from sora_edu.patches import check_divides
 from sora_edu.samplers import euler, time_grid
-from sora_edu.sora import Sora, to_uint8
+from sora_edu.sora import Sora, to_float, to_uint8
 from sora_edu.train.denoising import DROPPED, fit, middle_times
 from sora_edu.train.pictures import TEST_SEED, TRAINING_SEED, seeded
 from sora_edu.video_dit import VideoDiT, VideoDiTConfig, video_dit_macs, video_dit_parameters
@@ -255,8 +255,7 @@ def draw(
 
 def read(pixels: Float[Tensor, "b 3 f h w"]) -> list[Reading]:
     """What the judge reads in clips, in the 8 bits of a file."""
-    clips = torch.from_numpy(to_uint8(pixels)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-    return [judge(clip) for clip in clips]
+    return [judge(clip) for clip in to_float(to_uint8(pixels))]
 
 
 def shares(readings: Sequence[Reading], scenes: Sequence[Scene]) -> dict[str, float]:
