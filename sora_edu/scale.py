@@ -155,10 +155,12 @@ def activation_bytes(
     1 % at full size), and the condition's, are left out.
 
     Raises:
-        ValueError: less than one token, `bytes_each` not 2 or 4, cross-attention, for which there is no
-            estimate here, or factorised attention that is not fused.
+        ValueError: less than one token, `bytes_each` not 2 or 4, cross-attention or `detail`, for which there
+            is no estimate here, or factorised attention that is not fused.
     """
     _refuse_small(tokens=tokens)
+    if config.detail:
+        raise ValueError(f"detail={config.detail}: memory is worked out for models without; use detail=0")
     if config.conditioning != "adaln_zero" or (config.attention != "joint" and not fused):
         raise ValueError(
             f"conditioning={config.conditioning!r}, attention={config.attention!r}, fused={fused}: memory is "

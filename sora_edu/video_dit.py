@@ -35,6 +35,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sora_edu.attention import attention_macs
+from sora_edu.autoencoder import Conv, ResidualBlock
 from sora_edu.dit import (
     PARTS,
     TIME_CHANNELS,
@@ -86,6 +87,8 @@ class VideoDiTConfig:
     """Whether queries and keys are normalised."""
     table: tuple[int, int, int] = (9, 16, 16)
     """Patches along time, height and width that learned positions know; the others know any number."""
+    detail: int = 0
+    """Channels of the convolutions around the patches (`Detail`); 0 = there are none."""
 
     def __post_init__(self):
         object.__setattr__(self, "patch", tuple(self.patch))
@@ -160,6 +163,53 @@ class VideoDiTBlock(DiTBlock):
         return attend_within(x, frames, self.sees, lambda groups: self.attention(groups, angles=own))
 
 
+class Detail(nn.Module):
+    """A way around the patches: convolutions over the cells of each latent frame.
+
+    A patch is blind to its neighbours until attention tells it, in a few numbers, of them; an edge that runs
+    through several patches asks for more. So 3x3 convolutions read the cells across the borders of patches,
+    the tokens get their share of what was read, and after the blocks the cells get theirs of what the tokens
+    hold, for a last convolution to draw. The end that adds to the tokens and the one that adds to the output
+    start at 0, so that a model which gets this way later is at first what it was.
+
+    Sources: a 3x3 convolution before the output is from U-ViT (Bao et al. 2023); convolutions at a finer grid
+    around a transformer at a coarser one, from simple diffusion (Hoogeboom et al. 2023).
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, config: VideoDiTConfig):
+        super().__init__()
+        c, cells = config.detail, math.prod(config.patch)
+        self.patch = config.patch
+        self.read = nn.Sequential(Conv(channels_in, c), ResidualBlock(c))
+        self.to_tokens = nn.Linear(cells * c, config.width)
+        self.from_tokens = nn.Linear(config.width, cells * c)
+        self.draw = nn.Sequential(ResidualBlock(c), Conv(c, channels_out))
+
+    def start(self) -> None:
+        """Silences both ends."""
+        for end in (self.to_tokens, self.draw[-1]):
+            nn.init.zeros_(end.weight)
+            nn.init.zeros_(end.bias)
+
+    def before(
+        self, cells: Float[Tensor, "b c t h w"]
+    ) -> tuple[Float[Tensor, "b d t h w"], Float[Tensor, "b n e"]]:
+        """What was read of all cells, and what of it goes to the tokens."""
+        seen = _by_frame(self.read, cells)
+        return seen, self.to_tokens(patchify_video(seen, self.patch))
+
+    def after(
+        self, seen: Float[Tensor, "b d t h w"], tokens: Float[Tensor, "b n e"], grid: tuple[int, int, int]
+    ) -> Float[Tensor, "b c t h w"]:
+        """What to add to the output."""
+        return _by_frame(self.draw, seen + unpatchify_video(self.from_tokens(tokens), self.patch, grid))
+
+
+def _by_frame(layers: nn.Module, cells: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t h w"]:
+    frames = rearrange(cells, "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
+    return rearrange(layers(frames), "(b t) c h w -> b c t h w", b=len(cells))
+
+
 class VideoDiT(nn.Module):
     """The network of tiny Sora, and of the full-size one: `config` decides."""
 
@@ -167,7 +217,8 @@ class VideoDiT(nn.Module):
         super().__init__()
         self.config = config
         cells, condition = math.prod(config.patch), config.condition_width
-        self.patch_embed = nn.Linear(cells * (2 * config.channels + MASK_CHANNELS), config.width)
+        seen = 2 * config.channels + MASK_CHANNELS  # of a latent cell
+        self.patch_embed = nn.Linear(cells * seen, config.width)
         self.time_embed = nn.Sequential(
             nn.Linear(TIME_CHANNELS, condition), nn.SiLU(), nn.Linear(condition, condition)
         )
@@ -180,7 +231,10 @@ class VideoDiT(nn.Module):
         else:
             self.final_norm = nn.LayerNorm(config.width, eps=1e-6)
         self.final = nn.Linear(config.width, cells * config.channels)
+        self.detail = Detail(seen, config.channels, config) if config.detail else None
         initialise(self)
+        if self.detail:
+            self.detail.start()
 
     def forward(
         self,
@@ -200,7 +254,11 @@ class VideoDiT(nn.Module):
         c = self.config
         grid = check_divides(tuple(x.shape[2:]), c.patch)
         self._check_shapes(x, t, y, y_mask, math.prod(grid))
-        tokens = self.patch_embed(patchify_video(self._with_given(x, given, mask), c.patch))
+        cells = self._with_given(x, given, mask)
+        tokens = self.patch_embed(patchify_video(cells, c.patch))
+        if self.detail:
+            seen, share = self.detail.before(cells)
+            tokens = tokens + share
         tokens, beside = self._placed(tokens, grid)
         condition = self._condition(t, y)
         if c.conditioning == "cross_attention" and y_mask is not None:
@@ -211,7 +269,8 @@ class VideoDiT(nn.Module):
             tokens = modulate(tokens, *self.final_modulation(condition))
         else:
             tokens = self.final_norm(tokens)
-        return unpatchify_video(self.final(tokens), c.patch, grid)
+        out = unpatchify_video(self.final(tokens), c.patch, grid)
+        return out + self.detail.after(seen, tokens, grid) if self.detail else out
 
     def _placed(self, tokens, grid: tuple[int, int, int]) -> tuple[Float[Tensor, "b n d"], dict]:
         """The tokens with their places added, and what the blocks must be told of the grid beside them."""
@@ -281,7 +340,15 @@ def video_dit_parameters(config: VideoDiTConfig) -> int:
     cells = math.prod(c.patch)
     ends = (cells * (2 * c.channels + MASK_CHANNELS) + 1) * d + (d + 1) * cells * c.channels + last
     ends += sum(c.table) * d if c.positions == "learned" else 0
+    ends += _detail_parameters(config) if c.detail else 0
     return c.depth * block + ends + (TIME_CHANNELS + 1) * told + (told + 1) * told + (c.text_width + 1) * told
+
+
+def _detail_parameters(config: VideoDiTConfig) -> int:
+    c, e, cells = config, config.detail, math.prod(config.patch)
+    convolutions = (9 * (2 * c.channels + MASK_CHANNELS) + 1) * e + (9 * e + 1) * c.channels
+    residual = 2 * (9 * e + 1) * e + 2 * e  # two convolutions, two norms; there are two such blocks
+    return convolutions + 2 * residual + (cells * e + 1) * c.width + (c.width + 1) * cells * e
 
 
 def video_dit_macs(
@@ -289,7 +356,7 @@ def video_dit_macs(
 ) -> int:
     """Multiply-adds (MACs) of one evaluation for one clip of so many patches, all at one time t.
 
-    Counted as in `dit_macs`: matrix products alone, so that turning queries and keys costs nothing.
+    Counted as in `dit_macs`: products alone, so that turning queries and keys costs nothing.
 
     Args:
         config: the model.
@@ -304,7 +371,9 @@ def video_dit_macs(
     c, d, told = config, config.width, config.condition_width
     pairs = 2 * d * _pairs(config, tokens, frames)  # products with keys and sums of values, of all blocks
     block = block_macs(tokens, d, c.mlp_ratio) - 2 * d * tokens**2
-    ends = tokens * math.prod(c.patch) * (3 * c.channels + MASK_CHANNELS) * d
+    cells = tokens * math.prod(c.patch)
+    ends = cells * (3 * c.channels + MASK_CHANNELS) * d
+    ends += cells * c.detail * (9 * (3 * c.channels + MASK_CHANNELS + 4 * c.detail) + 2 * d)
     if c.conditioning == "adaln_zero":
         block += PARTS[c.conditioning] * d * told
         return c.depth * block + pairs + ends + 2 * d * told + told * (TIME_CHANNELS + told + c.text_width)

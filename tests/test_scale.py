@@ -230,6 +230,8 @@ def test_attention_written_out_keeps_its_weights():
 def test_memory_that_is_not_worked_out_is_refused(choices, fused):
     with pytest.raises(ValueError, match="memory is worked out for adaln_zero alone"):
         activation_bytes(replace(SMALL, **choices), 50, fused=fused)
+    with pytest.raises(ValueError, match="detail=8: memory is worked out for models without"):
+        activation_bytes(replace(SMALL, detail=8), 50)
 
 
 def test_saved_bytes_counts_each_storage_once():

@@ -299,6 +299,11 @@ def test_bfloat16_says_nearly_the_same(fresh, inputs):
 
 
 CHOSEN = [dict(zip(CHOICES, chosen, strict=True)) for chosen in itertools.product(*CHOICES.values())]
+CHOSEN.append({"detail": 4})
+
+
+def name_of(choices: dict) -> str:
+    return "-".join(map(str, choices.values() if "detail" not in choices else ("detail",)))
 
 
 def chosen(**choices) -> VideoDiT:
@@ -456,7 +461,7 @@ def test_a_mask_that_does_not_fit_the_text_is_refused(inputs, unchecked, y_mask)
         chosen()(**inputs, y_mask=y_mask)
 
 
-@pytest.mark.parametrize("choices", CHOSEN, ids=lambda choices: "-".join(choices.values()))
+@pytest.mark.parametrize("choices", CHOSEN, ids=name_of)
 def test_every_choice_starts_silent_takes_other_grids_and_learns_with_all_its_weights(choices, generator):
     model = VideoDiT(dataclasses.replace(SMALL, **choices))
     for size in ((1, 2, 2), (5, 4, 10)):
@@ -470,7 +475,7 @@ def test_every_choice_starts_silent_takes_other_grids_and_learns_with_all_its_we
     assert not still
 
 
-@pytest.mark.parametrize("choices", CHOSEN, ids=lambda choices: "-".join(choices.values()))
+@pytest.mark.parametrize("choices", CHOSEN, ids=name_of)
 @pytest.mark.parametrize("change", [{}, {"qk_norm": False, "depth": 3, "mlp_ratio": 3, "patch": (1, 1, 2)}])
 def test_closed_forms_count_what_torch_counts(choices, change):
     """Weights on shapes alone; multiply-adds of a real evaluation, in which attention is matrix products."""
@@ -493,6 +498,44 @@ def test_costs_that_need_more_than_a_number_of_tokens_ask_for_it():
     for length in (None, 0):
         with pytest.raises(ValueError, match=f"text_tokens={length}: with cross_attention"):
             video_dit_macs(dataclasses.replace(SMALL, conditioning="cross_attention"), 18, text_tokens=length)
+
+
+# ---- Detail ----------------------------------------------------------------------------------------------
+
+
+def test_the_way_around_the_patches_changes_nothing_of_a_model_that_gets_it(model, inputs):
+    """Its ends are silent, so that a trained model can be given one."""
+    longer = VideoDiT(dataclasses.replace(SMALL, detail=6))
+    longer.load_state_dict(longer.state_dict() | model.state_dict())
+    assert torch.equal(longer(**inputs), model(**inputs))
+
+
+def test_detail_is_drawn_across_the_borders_of_patches_and_not_across_frames():
+    """Which columns of the output a cell in column 10 moves, in a model without blocks.
+
+    Its patch: 10 and 11. With detail, three convolutions carry it to columns 7 to 13, so to the patches of 6
+    to 13, and three more to 3 to 16.
+    """
+    for detail, moves in ((0, range(10, 12)), (6, range(3, 17))):
+        model = awake(VideoDiT(dataclasses.replace(SMALL, depth=0, detail=detail)))
+        x, y = torch.zeros(1, 3, 2, 4, 20), torch.zeros(1, 1, 10)
+        changed = x.clone()
+        changed[0, :, 1, 0, 10] = 1
+        moved = (model(changed, torch.ones(1), y) - model(x, torch.ones(1), y)).abs().amax((0, 1)) > 1e-6
+        assert not moved[0].any()
+        assert moved[1].any(0).nonzero().flatten().tolist() == list(moves)
+
+
+def test_what_is_read_goes_to_the_tokens_and_what_they_say_is_drawn(inputs):
+    """Cutting either end off changes the output."""
+    model = chosen(detail=6)
+    out = model(**inputs)
+    for end in (model.detail.to_tokens, model.detail.from_tokens):
+        kept = end.weight.data.clone()
+        end.weight.data.zero_()
+        assert not torch.allclose(model(**inputs), out)
+        end.weight.data.copy_(kept)
+    assert torch.equal(model(**inputs), out)
 
 
 # ---- Bad input -------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from sora_edu.weights import load_weights, save_weights
 TINY = SoraConfig(
     AutoencoderConfig(),
     TextConfig(VOCABULARY, width=192, depth=2, heads=4),
-    VideoDiTConfig(text_width=192),
+    VideoDiTConfig(text_width=192, detail=64),
     tasks=TASKS,
     sizes=((17, 64, 64), (9, 64, 64), (1, 64, 64)),
     steps=30,
@@ -68,7 +68,7 @@ PROMPT_DROPOUT = 0.1  # share of clips that are learned without a prompt, for gu
 GIVEN = 0.35  # share of whole clips of which some pixels are given
 GIVEN_PROMPT_DROPOUT = 0.4  # of those, the share without a prompt: what is given says a lot
 # Share of steps by latent frames: whole clips, clips of 9 frames, pictures. All batches have as many patches.
-LENGTHS = {5: 0.75, 3: 0.1, 1: 0.15}
+LENGTHS = {5: 0.65, 3: 0.1, 1: 0.25}
 STATISTICS = 512  # clips whose latents give the mean and the deviation of each channel
 FULL = {"colour", "shape", "size", "motion", "relation"}
 
@@ -329,7 +329,9 @@ def train_dit(
     torch.manual_seed(loop.seed)
     model = TextToVideo(TINY)
     for name, part in start.items():
-        model.get_submodule(name).load_state_dict(part.state_dict())
+        fresh = model.get_submodule(name)
+        # What a checkpoint lacks is `Detail`, from before there was one: it starts silent.
+        fresh.load_state_dict(fresh.state_dict() | part.state_dict())
     run = Run(model.to(best_device()), loop, out)
     run.resume()
     autoencoder = autoencoder.to(run.device)
