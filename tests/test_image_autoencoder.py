@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Independent, Normal, kl_divergence
 
-from sora_edu import evaluate
+from sora_edu import measures
 from sora_edu.autoencoder import (
     ImageAutoencoder,
     ImageAutoencoderConfig,
@@ -171,7 +171,7 @@ def test_psnr_is_its_textbook_formula(generator):
 
 def test_a_clips_psnr_is_the_same(generator):
     video, target = torch.rand(2, 3, 4, 6, 5, generator=generator) * 2 - 1
-    assert evaluate.psnr(video, target) == pytest.approx(psnr(video, target).item())
+    assert measures.psnr(video, target) == pytest.approx(psnr(video, target).item())
 
 
 @pytest.mark.parametrize("config", [SMALL, ImageAutoencoderConfig(widths=(4, 6, 8), blocks=2)])

@@ -26,7 +26,7 @@ from transformers import (
 from sora_edu import pretrained
 from sora_edu.autoencoder import CausalVideoAutoencoder
 from sora_edu.dit import DiT
-from sora_edu.evaluate import clip_score
+from sora_edu.measures import clip_score
 from sora_edu.positions import sinusoidal_2d_dit
 from sora_edu.pretrained import Clip, TextTokens, VideoAutoencoder, convert_release, read_release
 from sora_edu.video_dit import VideoDiT, VideoDiTConfig

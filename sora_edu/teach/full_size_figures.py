@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sora_edu.assets import data_path
 from sora_edu.data.buckets import Bucket, share_kept
-from sora_edu.evaluate import frechet
+from sora_edu.measures import frechet
 from sora_edu.scale import activation_bytes, clip_tokens, state_bytes
 from sora_edu.teach.figures import PALETTE, bare, show
 from sora_edu.video_dit import VideoDiTConfig, video_dit_parameters

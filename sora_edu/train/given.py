@@ -27,8 +27,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sora_edu.diffusion import add_noise, velocity
-from sora_edu.evaluate import seam
 from sora_edu.files import write_whole
+from sora_edu.measures import seam
 from sora_edu.samplers import Network, euler, time_grid
 from sora_edu.tasks import grey_out, lay_mask, put_back, task_mask, training_mask
 from sora_edu.train.denoising import fit, middle_times, perfect_network

@@ -20,8 +20,8 @@ from torch import Tensor
 from sora_edu.clip import TinyClip, tiny_clip
 from sora_edu.data import world
 from sora_edu.data.judge import judge
-from sora_edu.evaluate import proportion
 from sora_edu.files import write_whole
+from sora_edu.measures import proportion
 from sora_edu.precision import autocast
 from sora_edu.sora import Sora
 

@@ -40,7 +40,7 @@ from sora_edu.data.world import (
     sample_scene,
     trajectories,
 )
-from sora_edu.evaluate import frechet
+from sora_edu.measures import frechet
 from sora_edu.train.denoising import fit
 from sora_edu.weights import load_weights, save_weights
 
@@ -316,7 +316,7 @@ def share_read(
 
 @torch.no_grad()
 def frechet_distance(images: Float[Tensor, "n 3 h w"], others: Float[Tensor, "m 3 h w"]) -> float:
-    """How differently two sets of pictures look to the reader, by its features; see `evaluate.frechet`."""
+    """How differently two sets of pictures look to the reader, by its features; see `measures.frechet`."""
     return frechet(*(picture_reader().features(x.clamp(-1, 1)) for x in (images, others)))
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scipy import linalg
 from torch.utils.data import DistributedSampler
 
-from sora_edu.evaluate import frechet
+from sora_edu.measures import frechet
 from sora_edu.teach.exercise import Case, Exercise, Hints, Misconception, Property
 
 CHAPTER = "14_full_size"
