@@ -140,6 +140,8 @@ class TextEncoder(nn.Module):
 
 INITIAL_LOG_TEMPERATURE = math.log(1 / 0.07)
 """Where CLIP's learned temperature starts."""
+LARGEST_LOG_TEMPERATURE = math.log(100)
+"""Beyond it CLIP does not let the temperature go."""
 
 
 def contrastive_loss(

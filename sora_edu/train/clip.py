@@ -30,7 +30,7 @@ from sora_edu.data.scene import CANNOT_SPIN, Scene
 from sora_edu.files import write_whole
 from sora_edu.precision import CPU, best_device
 from sora_edu.sora import Sora
-from sora_edu.text import contrastive_loss
+from sora_edu.text import LARGEST_LOG_TEMPERATURE, contrastive_loss
 from sora_edu.train.denoising import fit
 from sora_edu.train.loop import CURVE, LoopConfig, Run
 from sora_edu.train.pictures import seeded
@@ -46,9 +46,6 @@ CLIPS, SCENES_SEED = 6144, 5
 BLUR = 0.1
 """Noise on the latents in training, so that small flaws of made clips do not matter."""
 
-LARGEST = 4.6
-"""The logarithm of the temperature stays below log 100, as in CLIP."""
-
 TEST_SEED, TEST_CLIPS, GROUP = 12, 128, 32
 """Prompts that retrieval is measured on: so many, and once more in groups."""
 
@@ -58,9 +55,8 @@ def pair_loss(
 ) -> Float[Tensor, ""]:
     """The contrastive loss of clips, slightly blurred, and their captions."""
     noise = torch.randn(latents.shape, generator=generator).to(latents)
-    return contrastive_loss(
-        clip.clips(latents + BLUR * noise), clip.texts(prompts), clip.log_temperature.clamp(max=LARGEST)
-    )
+    temperature = clip.log_temperature.clamp(max=LARGEST_LOG_TEMPERATURE)
+    return contrastive_loss(clip.clips(latents + BLUR * noise), clip.texts(prompts), temperature)
 
 
 # --- the recipe ------------------------------------------------------------------------------------------
@@ -252,7 +248,8 @@ def learn_stills(
     def loss(generator: torch.Generator) -> Tensor:
         chosen = torch.randint(len(known.scenes), (STILL_BATCH,), generator=generator)
         texts = clip.texts(known.captions(chosen.tolist(), generator))
-        return loss_of(clip.clips(known.latents[chosen]), texts, clip.log_temperature.clamp(max=LARGEST))
+        temperature = clip.log_temperature.clamp(max=LARGEST_LOG_TEMPERATURE)
+        return loss_of(clip.clips(known.latents[chosen]), texts, temperature)
 
     average, curve = fit(clip, loss, steps, STILL_RATE, seed, progress)
     return average.eval(), curve
@@ -281,7 +278,7 @@ def record(path: Path, run: Path, seeds: int = 3, n: int = TEST_CLIPS) -> None:
         "settings": {"steps": CLIP_LOOP.steps, "batch": CLIP_LOOP.batch, "clips": CLIPS, "asked": n},
         "steps": [step for step, _ in rows],
         "loss": [loss for _, loss in rows],
-        "temperature": round(clip.log_temperature.clamp(max=LARGEST).exp().item(), 2),
+        "temperature": round(clip.log_temperature.clamp(max=LARGEST_LOG_TEMPERATURE).exp().item(), 2),
         "retrieval": {split: retrieval(table) for split, table in tables.items()},
         "possible": {split: possible(split, n) for split in splits},
         "foiled": foiled(clip, autoencoder, n),

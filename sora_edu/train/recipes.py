@@ -30,7 +30,13 @@ from sora_edu.diffusion import add_noise, logit_normal_times, velocity
 from sora_edu.precision import CPU, autocast, best_device
 from sora_edu.sora import Sora, SoraConfig
 from sora_edu.tasks import TASKS, encode_given, grey_out, latent_mask, training_mask
-from sora_edu.text import INITIAL_LOG_TEMPERATURE, TextConfig, TextEncoder, contrastive_loss
+from sora_edu.text import (
+    INITIAL_LOG_TEMPERATURE,
+    LARGEST_LOG_TEMPERATURE,
+    TextConfig,
+    TextEncoder,
+    contrastive_loss,
+)
 from sora_edu.train.loop import LoopConfig, Run, read_tensors, step_generator, write_tensors
 from sora_edu.video_dit import VideoDiT, VideoDiTConfig
 from sora_edu.weights import load_weights, save_weights
@@ -198,7 +204,8 @@ def train_text(out: Path, loop: LoopConfig = TEXT_LOOP) -> TextEncoder:
     def loss_at(generator):
         scenes = draw_scenes(generator, loop.batch)
         one, other = ([world.caption(s, draw_seed(generator), "all") for s in scenes] for _ in range(2))
-        return contrastive_loss(run.model(one), run.model(other), run.model.log_temperature.clamp(max=4.6))
+        temperature = run.model.log_temperature.clamp(max=LARGEST_LOG_TEMPERATURE)
+        return contrastive_loss(run.model(one), run.model(other), temperature)
 
     model = run.train(loss_at, "text").text
     save_weights(model, out / "text.safetensors")
