@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import nbformat
@@ -109,11 +110,13 @@ def blocks(cell: NotebookNode) -> Iterator[str]:
     yield highlight(cell.source, PythonLexer(), HtmlFormatter(cssclass="code"))
     if cell.source.startswith("check("):
         return  # "not attempted yet" tells an audience nothing
-    streams = "".join(o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stdout")
-    if streams:
-        yield f'<pre class="output">{html.escape(ESCAPES.sub("", streams.rstrip()))}</pre>'
-    for output in cell.outputs:
-        yield from shown(output)
+    for printed, group in groupby(cell.outputs, lambda o: o.get("name") == "stdout"):
+        if printed:  # in however many pieces it came
+            text = ESCAPES.sub("", "".join(output.text for output in group).rstrip())
+            yield f'<pre class="output">{html.escape(text)}</pre>'
+            continue
+        for output in group:
+            yield from shown(output)
 
 
 def shown(output: NotebookNode) -> Iterator[str]:

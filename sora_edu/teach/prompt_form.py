@@ -168,11 +168,11 @@ def _alt(knobs: Knobs) -> str:
 COMPARED = (
     {"class_guidance": 1.0}, {}, {"exponent": 2.5}, {"scale_factor": 14.0}, {"sharp_f": 2.0},
 )  # fmt: skip
-"""What the picture shows that stands for the form where no kernel runs: one knob moved in each row."""
+"""What the picture shows that stands for the form where no kernel runs: one knob moved in each column."""
 
 
 def prompt_form(sora: Sora, knobs: Knobs = Knobs()) -> None:
-    """Shows the form. Without a kernel: rows of pictures from the same noise, one knob moved in each.
+    """Shows the form. Without a kernel: columns of pictures from the same noises, one knob moved in each.
 
     A prompt outside the toy world is answered, and the nearest one that works is drawn.
     """
@@ -180,15 +180,13 @@ def prompt_form(sora: Sora, knobs: Knobs = Knobs()) -> None:
         PromptForm(sora, knobs).display("A form that draws pictures")
         return
     few = replace(knobs, num_imgs=3, nrow=3)
-    rows = [replace(few, **changed) for changed in COMPARED]
-    pictures = torch.cat([draw(sora, row) for row in rows])
+    columns = torch.stack([draw(sora, replace(few, **changed)) for changed in COMPARED], dim=1)
     names = [
         ", ".join(f"{name} {value:g}" for name, value in changed.items()) or "as the form says"
         for changed in COMPARED
     ]
-    captions = [name if first else "" for name in names for first in (True, False, False)]
     alt = (
-        f"Rows of three pictures of “{knobs.prompt}” from the same noise: {'; '.join(names)}. "
+        f"Columns of three pictures of “{knobs.prompt}” from the same noises: {'; '.join(names)}. "
         f"The form says: {_alt(few)}"
     )
-    send(sheet(pictures, 3, captions), alt)
+    send(sheet(columns.flatten(0, 1), len(names), [*names, *[""] * (2 * len(names))]), alt)

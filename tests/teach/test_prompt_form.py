@@ -125,7 +125,7 @@ def test_unknown_words_become_a_button_with_the_nearest_prompt():
     assert form.prompt.value == form.suggestion.description and form.png
 
 
-def test_without_a_kernel_rows_of_pictures_stand_for_the_form(monkeypatch):
+def test_without_a_kernel_columns_of_pictures_stand_for_the_form(monkeypatch):
     shown = []
     monkeypatch.setattr(figures, "display", lambda bundle, raw, metadata: shown.append((bundle, metadata)))
     sora = Stand()
