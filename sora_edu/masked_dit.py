@@ -7,7 +7,7 @@ losses are added. To draw samples, masks and interpolator go: a plain DiT is lef
 positions in it.
 
 Shapes: b samples, n tokens of a picture, k of them kept, d channels of a token. A mask "b n" is boolean and
-True where a token is **hidden**, in keeping with the course's "1 = generate, 0 = given".
+True where a token is hidden, in keeping with the course's "1 = generate, 0 = given".
 
 Source: Gao et al. 2023 (MDT; MDTv2 in the later versions of the paper), section 3, and the released code for
 what the text leaves open.

@@ -56,10 +56,13 @@ TIMES = r"<!-- times -->.*?<!-- /times -->"
 """Where the measured times stand; they are not counted as prose."""
 
 HELP = (
-    "<!-- help -->Words: [glossary](../docs/glossary.md) · symbols: [notation](../docs/notation.md) · "
+    "<!-- help -->\nWords: [glossary](../docs/glossary.md) · symbols: [notation](../docs/notation.md) · "
     "a message that stops you: [errors](../docs/errors.md)<!-- /help -->"
 )
-"""What every chapter's prose ends with; `notebooks link` writes it, and it is not counted as prose."""
+"""What every chapter's prose ends with; `notebooks link` writes it, and it is not counted as prose.
+
+A line that begins with a comment is HTML to its end, so the links stand on the next one.
+"""
 
 SPEAKER_FOLD = r"<details><summary>For the speaker</summary>\n\n(?!\s)(?:(?!<details).)+\n\n</details>"
 """A closed fold around what a speaker may say: notes under the slides, one quiet line to a lone reader.

@@ -284,8 +284,8 @@ def perfect_rows(repeats: Sequence[int], films: int = 128) -> list[list[str]]:
 
 
 MEASURES = {
-    "adherence": ("right", "{:.0f} %", 100),
-    "continued": ("continued", "{:.0f} %", 100),
+    "adherence": ("right", "{:.0f}\N{NO-BREAK SPACE}%", 100),
+    "continued": ("continued", "{:.0f}\N{NO-BREAK SPACE}%", 100),
     "joint_error": ("off at the seam (pixels)", "{:.1f}", 1),
     "given_psnr": ("own output at given (dB)", "{:.1f}", 1),
     "given_psnr_autoencoder": ("autoencoder alone (dB)", "{:.1f}", 1),

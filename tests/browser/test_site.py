@@ -73,6 +73,18 @@ def test_every_chapter_and_page_is_there_and_can_be_reached(site):
     assert pages - menu == set()
 
 
+def test_no_markdown_is_left_in_what_is_read(site):
+    """Links and bold print that were not understood; code may hold the like."""
+    left = []
+    for path, soup in site.items():
+        for text in soup.find_all(string=re.compile(r"\]\(|\*\*\w[^*]*\*\*")):
+            inside = {tag.name for tag in text.parents}
+            code = "sig" in " ".join(" ".join(tag.get("class", [])) for tag in text.parents)
+            if not inside & {"script", "style", "pre", "code", "head"} and not code:
+                left.append(f"{path.relative_to(SITE)}: {text.strip()[:80]}")
+    assert left == []
+
+
 def test_every_link_inside_the_site_leads_somewhere(site):
     anchors = {path: {tag["id"] for tag in soup.select("[id]")} for path, soup in site.items()}
     broken = []
