@@ -116,7 +116,8 @@ def test_what_was_measured_is_told_as_it_stands(capsys, monkeypatch):
         }
     )
     ((rows, header),) = shown
-    assert rows == [["loop", "–", "–", "–", "30.0", "–", "1.50"], ["edit", "25\N{NO-BREAK SPACE}%", *5 * ["–"]]]
+    loop = ["loop", "–", "–", "–", "30.0", "–", "1.50"]
+    assert rows == [loop, ["edit", "25\N{NO-BREAK SPACE}%", *5 * ["–"]]]
     assert len(header) == 7
 
 
