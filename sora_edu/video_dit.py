@@ -96,6 +96,8 @@ class VideoDiTConfig:
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; use one of: {', '.join(known)}")
+        if self.detail < 0:
+            raise ValueError(f"detail={self.detail} must be a number of channels, or 0 for no convolutions")
         turned, odd = self.width // self.heads, self.width // self.heads % 2
         if self.positions == "rope" and (turned < 6 or odd):
             raise ValueError(
@@ -176,14 +178,14 @@ class Detail(nn.Module):
     around a transformer at a coarser one, from simple diffusion (Hoogeboom et al. 2023).
     """
 
-    def __init__(self, channels_in: int, channels_out: int, config: VideoDiTConfig):
+    def __init__(self, config: VideoDiTConfig):
         super().__init__()
         c, cells = config.detail, math.prod(config.patch)
         self.patch = config.patch
-        self.read = nn.Sequential(Conv(channels_in, c), ResidualBlock(c))
+        self.read = nn.Sequential(Conv(2 * config.channels + MASK_CHANNELS, c), ResidualBlock(c))
         self.to_tokens = nn.Linear(cells * c, config.width)
         self.from_tokens = nn.Linear(config.width, cells * c)
-        self.draw = nn.Sequential(ResidualBlock(c), Conv(c, channels_out))
+        self.draw = nn.Sequential(ResidualBlock(c), Conv(c, config.channels))
 
     def start(self) -> None:
         """Silences both ends."""
@@ -217,8 +219,7 @@ class VideoDiT(nn.Module):
         super().__init__()
         self.config = config
         cells, condition = math.prod(config.patch), config.condition_width
-        seen = 2 * config.channels + MASK_CHANNELS  # of a latent cell
-        self.patch_embed = nn.Linear(cells * seen, config.width)
+        self.patch_embed = nn.Linear(cells * (2 * config.channels + MASK_CHANNELS), config.width)
         self.time_embed = nn.Sequential(
             nn.Linear(TIME_CHANNELS, condition), nn.SiLU(), nn.Linear(condition, condition)
         )
@@ -231,7 +232,7 @@ class VideoDiT(nn.Module):
         else:
             self.final_norm = nn.LayerNorm(config.width, eps=1e-6)
         self.final = nn.Linear(config.width, cells * config.channels)
-        self.detail = Detail(seen, config.channels, config) if config.detail else None
+        self.detail = Detail(config) if config.detail else None
         initialise(self)
         if self.detail:
             self.detail.start()

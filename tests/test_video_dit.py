@@ -570,6 +570,7 @@ def test_shapes_that_do_not_go_together_are_explained(model, inputs, unchecked, 
         ({"positions": "none"}, "positions='none' is unknown; use one of: sinusoidal, learned, rope"),
         ({"positions": "rope", "width": 32, "heads": 8}, "width=32, heads=8: rope turns the 4 channels"),
         ({"positions": "rope", "width": 36, "heads": 4}, "must be even and at least 6"),
+        ({"detail": -1}, "detail=-1 must be a number of channels, or 0"),
     ],
 )
 def test_an_unknown_choice_is_explained(choice, message):

@@ -21,12 +21,13 @@ STAGES = {
 }
 
 AGAIN = {
-    "decoder": "the decoder with one block less, which makes room in 32 MB",
-    "dit": "the video DiT and the text encoder, now with all tasks, 9 frames and pictures",
+    "decoder_again": "the decoder with one block less, which makes room in 32 MB",
+    "dit_again": "the video DiT and the text encoder, now with all tasks, 9 frames and pictures",
+    "dit_detail": "the same two, the DiT with a way around its patches (`video_dit.Detail`)",
 }
-"""What the second version trained once more, on top of the first one's weights."""
+"""What later versions trained on top of the first one's weights, by the name of the curve, in order."""
 
-HEAD = """# Model card: tiny Sora, second version
+HEAD = """# Model card: tiny Sora, third version
 
 Written by `python -m sora_edu.train.card docs/model_card.md` from the files in `data/checkpoints/tiny/` and
 `data/curves/`; a test asks that it is current.
@@ -45,9 +46,9 @@ measured on those.
 **What it is for.** Learning how such models work, and measuring whether they do what they are asked. It
 knows nothing outside its toy world, and says so when asked.
 
-**Limits.** One picture size, three lengths. The tasks that start from pixels were learned in the second run
-alone: what is given is followed roughly, and copied less well than the autoencoder could. Two things at once,
-digits and camera moves are learned from a small share of the data.
+**Limits.** One picture size, three lengths. The tasks that start from pixels were learned from the second
+version on: what is given is followed roughly, and copied less well than the autoencoder could. Two things at
+once, digits and camera moves are learned from a small share of the data.
 """
 
 HISTORY = """
@@ -64,6 +65,9 @@ The second version went on from the first: `python -m sora_edu train tiny --star
 12,288 clips, two pictures a clip and a learning rate of 8e-4, which fell from about step 450 on. Until step
 731 it drew two thirds of the times from the first of `TIME_MEANS`, and fewer whole clips. Its decoder lost
 the middle one of its three blocks at an eighth of the resolution and learned to do without.
+
+The third version went on from the second, by the same command with `--steps 3400 --clips 12288`. Its DiT got
+`video_dit.Detail`, which is silent at first, and a larger share of pictures (`LENGTHS`).
 
 The column "as run" is the clock of those runs, for much of the time on one core that other work shared. The
 column beside it is `python benchmarks/recipe_seconds.py`: a few steps of each stage timed on two quiet
@@ -92,8 +96,8 @@ def _stages() -> str:
     for stage, (what, loop) in STAGES.items():
         quiet = f"{timed['seconds'][stage] / 60:.0f} min"
         rows.append(f"| `{stage}` | {what} | {loop.steps} | {_as_run(stage)} | {quiet} |")
-    for stage, what in AGAIN.items():
-        curve = f"{stage}_again"
+    for curve, what in AGAIN.items():
+        stage = curve.partition("_")[0]
         rows.append(f"| `{stage}`, again | {what} | {_last_row(curve)['step']} | {_as_run(curve)} | |")
     cache = f"{timed['seconds']['cache'] / 60:.0f} min"
     rows.append(f"| | rendering and encoding {recipes.CLIPS:,} clips for the DiT | | | | {cache} |")
