@@ -125,7 +125,7 @@ def draw(
 
 def sheet(pictures: Float[Tensor, "n 3 h w"], nrow: int, captions=None) -> bytes:
     """Pictures in rows, as a PNG; those of few columns are larger."""
-    scale = max(1, (192 if nrow <= 3 else 128) // pictures.shape[2])
+    scale = max(1, (192 if nrow <= 5 else 128) // pictures.shape[2])
     return clip_grid([picture[:, None].numpy() for picture in pictures], captions, columns=nrow, scale=scale)
 
 
