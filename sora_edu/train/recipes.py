@@ -336,9 +336,7 @@ def train_dit(
     torch.manual_seed(loop.seed)
     model = TextToVideo(TINY)
     for name, part in start.items():
-        fresh = model.get_submodule(name)
-        # What a checkpoint lacks is `Detail`, from before there was one: it starts silent.
-        fresh.load_state_dict(fresh.state_dict() | part.state_dict())
+        model.get_submodule(name).load_state_dict(part.state_dict())
     run = Run(model.to(best_device()), loop, out)
     run.resume()
     autoencoder = autoencoder.to(run.device)
