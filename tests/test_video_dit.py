@@ -303,7 +303,7 @@ CHOSEN.append({"detail": 4})
 
 
 def name_of(choices: dict) -> str:
-    return "-".join(map(str, choices.values() if "detail" not in choices else ("detail",)))
+    return "-".join(name if name == "detail" else value for name, value in choices.items())
 
 
 def chosen(**choices) -> VideoDiT:

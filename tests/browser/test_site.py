@@ -166,11 +166,12 @@ def visit(browser, watch, pages, **look):
     context.close()
 
 
-def test_pages_fit_a_phone_and_load_without_errors(site, browser, watch):
-    """No page is wider than a phone, no formula fails, nothing is asked of another machine."""
+@pytest.mark.parametrize("look", [LIGHT_PHONE, DARK_LAPTOP], ids=["phone", "dark"])
+def test_pages_fit_their_window_and_load_without_errors(site, browser, watch, look):
+    """No page is wider than its window, no formula fails, nothing is asked of another machine."""
     found = []
-    for page, name in visit(browser, watch, site, **LIGHT_PHONE):
-        if page.evaluate("document.documentElement.scrollWidth") > LIGHT_PHONE["viewport"]["width"]:
+    for page, name in visit(browser, watch, site, **look):
+        if page.evaluate("document.documentElement.scrollWidth") > look["viewport"]["width"]:
             found.append(f"{name}: wider than its window")
         if page.locator(".katex-error").count():
             found.append(f"{name}: a formula that KaTeX cannot read")
@@ -193,6 +194,7 @@ def test_axe_finds_nothing_serious(site, browser, watch, axe, look, rules):
             if v["impact"] in SERIOUS
         ]
     assert found == []
+    assert watch.console == watch.outside == []
 
 
 def test_colours_of_code_can_be_told_from_their_ground(page):
