@@ -3,7 +3,8 @@
     python benchmarks/recipe_seconds.py --json data/checkpoints/tiny/seconds.json
 
 Each stage runs a few real steps in a temporary folder; the median time of a step times the recipe's number
-of steps is the stage's time. Run it with nothing else running.
+of steps is the stage's time. The last one is timed as it is and compiled, for which a C++ compiler is needed.
+Run it with nothing else running.
 """
 
 import argparse
@@ -61,7 +62,10 @@ def measure(steps: int) -> dict:
             "decoder": (partial(recipes.train_decoder, autoencoder), recipes.DECODER_LOOP),
             "text": (recipes.train_text, recipes.TEXT_LOOP),
             "dit": (partial(recipes.train_dit, autoencoder, parts, clips=64), recipes.DIT_LOOP),
-        }
+            "dit_compiled": (
+                partial(recipes.train_dit, autoencoder, parts, clips=64, compiled=True), recipes.DIT_LOOP,
+            ),
+        }  # fmt: skip
         for name, (train, loop) in stages.items():
             each = step_seconds(partial(train, Path(folder, name)), loop, steps)
             seconds[name] = each * loop.steps

@@ -161,7 +161,7 @@ def cost(options: argparse.Namespace) -> None:
     flops = training_flops(made.macs, options.batch, 1)
     print(f"weights          {made.parameters / 1e6:,.1f} M")
     print(f"tokens of a clip {made.tokens:,}")
-    print(f"one evaluation   {made.macs / 1e9:,.1f} thousand million MACs")
+    print(f"one evaluation   {made.macs / 1e9:,.1f} billion MACs")
     print(f"a training step  {flops:.2e} FLOPs on each device, {flops / chip.peak / options.mfu:.2f} s")
     print(
         f"memory of each   {made.memory / 1e9:.1f} GB of {chip.memory / 1e9:.0f}: states "
@@ -338,8 +338,9 @@ def _add_train(commands) -> None:
         help="for full-size: blocks keep their input alone, and run again in the backward pass",
     )  # fmt: skip
     parser.add_argument(
-        "--compile", action="store_true", dest="compiled", help="for full-size: compile the blocks"
-    )
+        "--compile", action="store_true", dest="compiled",
+        help="for tiny and full-size: compile the DiT's blocks, which then run faster",
+    )  # fmt: skip
 
 
 def _add_evaluate(commands) -> None:

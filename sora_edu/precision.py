@@ -1,6 +1,7 @@
-"""Where to compute, and in which number format: bfloat16 where it is really faster, else float32."""
+"""Where to compute, in which number format (bfloat16 where it is really faster), and whether compiled."""
 
 import os
+import shutil
 import time
 from contextlib import AbstractContextManager
 from functools import lru_cache
@@ -49,6 +50,16 @@ def working_dtype(device: torch.device = CPU) -> torch.dtype:
     if wanted not in DTYPES:
         raise ValueError(f"{VARIABLE}={wanted!r} is unknown; use one of: {', '.join(DTYPES)}")
     return DTYPES[wanted]
+
+
+def check_compiler(device: torch.device = CPU) -> None:
+    """Raises ValueError where torch.compile has no C++ compiler, which it needs on a processor."""
+    names = [os.environ.get("CXX"), "g++", "clang++", "cl"]
+    if device == CPU and not any(name and shutil.which(name) for name in names):
+        raise ValueError(
+            "torch.compile needs a C++ compiler on a processor, and there is none; leave --compile out, or "
+            "install g++ or clang++ (on Debian and Ubuntu: apt install g++)"
+        )
 
 
 def autocast(dtype: torch.dtype | None = None, device: torch.device = CPU) -> AbstractContextManager:

@@ -273,6 +273,10 @@ class VideoDiT(nn.Module):
         out = unpatchify_video(self.final(tokens), c.patch, grid)
         return out + self.detail.after(seen, tokens, grid) if self.detail else out
 
+    def repeated(self) -> list[nn.Module]:
+        """The parts that do nearly all of the work, for torch.compile: blocks, and stacks of convolutions."""
+        return [*self.blocks, *((self.detail.read, self.detail.draw) if self.detail else ())]
+
     def _placed(self, tokens, grid: tuple[int, int, int]) -> tuple[Float[Tensor, "b n d"], dict]:
         """The tokens with their places added, and what the blocks must be told of the grid beside them."""
         c = self.config

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sora_edu import precision
-from sora_edu.precision import VARIABLE, autocast, best_device, working_dtype
+from sora_edu.precision import VARIABLE, autocast, best_device, check_compiler, working_dtype
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +89,18 @@ def test_matrix_products_run_in_the_format_that_is_asked_for(monkeypatch):
     monkeypatch.setenv(VARIABLE, "bfloat16")
     with autocast():
         assert (x @ x).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("there", ["g++", "clang++", "cl", "my-c++"])
+def test_any_compiler_will_do(monkeypatch, there):
+    monkeypatch.setenv("CXX", "my-c++")
+    monkeypatch.setattr(precision.shutil, "which", lambda name: name if name == there else None)
+    check_compiler()
+
+
+def test_no_compiler_is_explained_on_a_processor_alone(monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(precision.shutil, "which", lambda _: None)
+    with pytest.raises(ValueError, match=r"needs a C\+\+ compiler on a processor.*leave --compile out"):
+        check_compiler()
+    check_compiler(torch.device("cuda"))

@@ -24,7 +24,7 @@ from sora_edu.data.buckets import Bucket, BucketBatches
 from sora_edu.data.latents import LatentFolder
 from sora_edu.diffusion import add_noise, logit_normal_times, shift_times, velocity
 from sora_edu.files import write_whole
-from sora_edu.precision import working_dtype
+from sora_edu.precision import check_compiler, working_dtype
 from sora_edu.scale import VIDEO_SIZES, clip_tokens, sharded_bytes
 from sora_edu.train.distributed import Ranks, ShardedRun, joined, shares
 from sora_edu.train.encoding import ENCODERS, as_latents, open_clips
@@ -210,6 +210,8 @@ def train_full_size(
     """
     with joined() as ranks:
         ranks.together(lambda: _check_names(config, encoders))
+        if compiled:
+            ranks.together(lambda: check_compiler(ranks.device))
         changes = {"steps": steps, "batch": batch, "save_every": save_every}
         small = config not in VIDEO_SIZES
         loop, limits = (LAPTOP, LAPTOP_CLIPS) if small else (CLUSTER, CLUSTER_CLIPS)

@@ -408,6 +408,10 @@ def with_little_memory() -> None:
     full_size.VideoDiT = None
 
 
+def without_a_compiler() -> None:
+    shutil.which = lambda *_, **__: None
+
+
 @pytest.fixture(scope="module")
 def folders(data, tmp_path_factory) -> dict[str, Path]:
     """Folders of data in different states, and a run of another configuration."""
@@ -438,6 +442,7 @@ def folders(data, tmp_path_factory) -> dict[str, Path]:
          "config=full: each of 2 processes needs about .*; --config S --accumulate 2 --checkpointing w"),
         ("--data {good} --config tiny --out {other_run}", None,
          r"of another configuration \(condition_width: 64 there, 192 here; .*width: 64 there, 256 here"),
+        ("--data {good} --compile", without_a_compiler, r"needs a C\+\+ compiler .*; leave --compile out"),
         ("--data {good} --batch 0", None, "batch=0 must be a whole number of at least 1"),
     ],
 )  # fmt: skip

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import itertools
 import os
+import shutil
 import signal
 from functools import partial
 from statistics import NormalDist
@@ -227,6 +228,32 @@ def test_start_goes_on_from_a_checkpoint(tmp_path, trained, monkeypatch):
     moved = recipes.train_tiny(tmp_path / "moved", start=folder / "checkpoint")
     assert not torch.equal(moved.dit.final.bias, kept.dit.final.bias)
     assert_same_weights(moved.autoencoder, kept.autoencoder)
+
+
+def test_compiled_parts_make_the_same_weights(tmp_path, trained, monkeypatch):
+    """Traced once for each length of clips by a backend without a C++ compiler, and without a break."""
+    _, sora, _ = trained
+    programs, compile_module = [], nn.Module.compile
+
+    def backend(graph, _):
+        programs.append(graph)
+        return graph
+
+    monkeypatch.setattr(recipes, "check_compiler", lambda _: None)
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda self, **how: compile_module(self, backend=backend, fullgraph=True, **how)
+    )
+    torch.compiler.reset()
+    assert_same_weights(recipes.train_tiny(tmp_path, compiled=True), sora, rtol=1e-4, atol=1e-6)
+    assert programs
+
+
+def test_compiling_without_a_compiler_is_refused(tmp_path, trained, monkeypatch):
+    folder, _, _ = trained
+    forbid(monkeypatch, "encode_scenes")
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(ValueError, match=r"needs a C\+\+ compiler .* leave --compile out"):
+        recipes.run("tiny", out=tmp_path, start=folder / "checkpoint", compiled=True)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
@@ -524,4 +551,3 @@ def test_latents_of_another_encoder_or_other_scenes_are_not_used(tmp_path, encod
     assert encoded == others
     wanted = model.encode(world.render_batch(others))
     torch.testing.assert_close(moved.float(), wanted, rtol=2e-3, atol=2e-3)
-
