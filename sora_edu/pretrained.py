@@ -151,7 +151,7 @@ class TextTokens(nn.Module):
 
     @classmethod
     def t5(cls, name: str = T5, length: int = 226, truncate: bool = False) -> "TextTokens":
-        """T5's encoder; the XXL has 4.8 thousand million weights. Errors as in `DiT.from_pretrained`."""
+        """T5's encoder; the XXL has 4.8 billion weights. Errors as in `DiT.from_pretrained`."""
 
         def load() -> tuple:
             from transformers import AutoTokenizer, T5EncoderModel

@@ -36,7 +36,7 @@ VIDEO_SIZES = {
         width=2048, depth=28, heads=16, text_width=T5_WIDTH, condition_width=2048, positions="rope"
     ),
 }
-"""Video DiTs with the widths and depths of DiT-S to XL, and a full-size one of about two thousand million
+"""Video DiTs with the widths and depths of DiT-S to XL, and a full-size one of about two billion
 weights: 16-channel latents, patches of 1x2x2, joint attention, adaLN-Zero, normalised queries and keys. The
 full-size one has rotary positions, the others fixed sinusoids."""
 

@@ -152,7 +152,7 @@ def test_states_are_what_a_mixed_precision_step_holds():
 
 
 def test_sharding_leaves_what_the_paper_says():
-    """Rajbhandari et al. 2020, figure 1: 7.5 thousand million weights on 64 devices."""
+    """Rajbhandari et al. 2020, figure 1: 7.5 billion weights on 64 devices."""
     gigabytes = [round(state_bytes(7.5e9, 64, stage) / 1e9, 1) for stage in range(4)]
     assert gigabytes == [120.0, 31.4, 16.6, 1.9]
     with pytest.raises(ValueError, match="stage=4: use 0"):

@@ -277,7 +277,7 @@ def compute_against_fid(macs: Mapping[str, int]) -> None:
     for patch, marker in markers.items():
         ax.plot([], [], marker, color=PALETTE["grey"], markersize=10, label=f"p = {patch}")
     ax.set(
-        xscale="log", xlabel="multiply-adds of one evaluation (thousand million)", ylabel="FID in the paper"
+        xscale="log", xlabel="multiply-adds of one evaluation (billion)", ylabel="FID in the paper"
     )
     ax.set_xticks([1, 10, 100], ["1", "10", "100"])
     ax.set_ylim(0, 175)
@@ -285,7 +285,7 @@ def compute_against_fid(macs: Mapping[str, int]) -> None:
     told = "; ".join(
         f"{name} {macs[name] / 1e9:.1f}, {quoted.fid:.1f}" for name, quoted in PAPER_SIZES.items()
     )
-    show(fig, alt=f"Multiply-adds in thousand millions and FID of 12 models, falling together: {told}.")
+    show(fig, alt=f"Multiply-adds in billions and FID of 12 models, falling together: {told}.")
 
 
 def losses(curves: Mapping[str, Sequence[tuple[int, float]]], title: str = "") -> None:

@@ -98,7 +98,7 @@ def states_by_stage(parameters: int, devices: int, memory: float) -> None:
     listed = "; ".join(f"stage {stage}: {top:.1f} GB" for stage, top in enumerate(bottom))
     show(
         fig,
-        alt=f"Bars: {parameters / 1e9:.1f} thousand million weights on {devices} devices. {listed}.",
+        alt=f"Bars: {parameters / 1e9:.1f} billion weights on {devices} devices. {listed}.",
     )
 
 

@@ -166,7 +166,7 @@ def costs(rows: Sequence[Mapping]) -> None:
         left.plot(frames, [row["macs"] / 1e9 for row in mine], "o-", color=colour, label=attention)
         right.plot(frames, [row["seconds"] for row in mine], "o-", color=colour, label=attention)
         spoken.append(f"{attention} {mine[0]['macs'] / 1e9:.1f} to {mine[-1]['macs'] / 1e9:.1f} G MACs")
-    left.set(xlabel="latent frames", ylabel="thousand million MACs", title="counted", ylim=0)
+    left.set(xlabel="latent frames", ylabel="billion MACs", title="counted", ylim=0)
     right.set(xlabel="latent frames", ylabel="seconds", title="measured here", ylim=0)
     left.legend()
     span = f"{rows[0]['frames']} to {rows[-1]['frames']} latent frames"

@@ -756,7 +756,8 @@ FRECHET = Exercise(
     ),
     hints=Hints(
         "Two sets with the same mean but different spread: is their distance 0?",
-        "torch.cov takes features in rows; the trace of a matrix's root is the sum of the roots of its"
+        "torch.cov wants a row for each of the d numbers and a column for each clip, so give it the"
+        " transpose (it divides by n - 1); the trace of a matrix's root is the sum of the roots of its"
         " eigenvalues.",
         "|m1 - m2|² + tr(C1) + tr(C2) - 2 sum of sqrt(eigenvalues of C1 C2)",
     ),

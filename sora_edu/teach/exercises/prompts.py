@@ -325,7 +325,7 @@ LOSS = Exercise(
             ),
             section="Two encoders, one space",
             evidence=(
-                "SimCLR and MoCo divide by a temperature of about 0.07; CLIP learns the logarithm of its"
+                "MoCo divides by a temperature of 0.07; CLIP learns the logarithm of its"
                 " inverse"
                 " and multiplies. Mixing the two is easy."
             ),

@@ -580,7 +580,8 @@ PARAMETERS = Exercise(
     cases=_parameter_cases,
     hints=Hints(
         "Which parts appear once, and which once in each block?",
-        "Go through `ViT.__init__` line by line; every linear map has a weight and a bias.",
+        "Print `inspect.getsource(course_vit.ViT.__init__)` and go through it; every linear map has a weight"
+        " and a bias.",
         "(P²C + 1)D + D + (N + 1)D + L (4D(D + 1) + 2DM + M + D + 4D) + 2D + (D + 1)K, N = (side / P)²",
     ),
     misconceptions=(
