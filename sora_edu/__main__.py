@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
         if _speaks():
             print(f"\n{str(stop) or 'Stopped.'}", file=sys.stderr)
         return 130
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
         if os.environ.get("SORA_EDU_TRACEBACK"):
             raise
         if _speaks() or getattr(error, "alone", False):
@@ -80,6 +80,11 @@ def _given(options: argparse.Namespace):
     region = None
     if options.region is not None:
         top, left, bottom, right = options.region
+        if not (0 <= top < bottom <= options.height and 0 <= left < right <= options.width):
+            raise ValueError(
+                f"region={top} {left} {bottom} {right} is no box of {options.height}x{options.width} pixels; "
+                "give TOP LEFT BOTTOM RIGHT within them"
+            )
         region = np.zeros((options.height, options.width), bool)
         region[top:bottom, left:right] = True
     if not films:
@@ -126,6 +131,8 @@ def train(options: argparse.Namespace) -> None:
     """Runs a recipe, or goes on with one that was stopped."""
     from sora_edu.files import check_folder
 
+    if options.resume and options.out:
+        raise ValueError("out and resume both name the folder of the run; give one of them")
     folder = options.resume or check_folder(options.out or Path("runs") / options.recipe)
     from sora_edu.train import recipes
 
@@ -145,13 +152,11 @@ def train(options: argparse.Namespace) -> None:
 
 def cost(options: argparse.Namespace) -> None:
     """Prints what training a video model would take, without building it."""
-    from sora_edu.scale import CHIPS, VIDEO_SIZES, plan, training_flops
+    from sora_edu.scale import CHIPS, VIDEO_SIZES, plan, training_days, training_flops
 
     for name, known in (("config", VIDEO_SIZES), ("chip", CHIPS)):
         if getattr(options, name) not in known:
             raise ValueError(f"{name}={getattr(options, name)!r} is unknown; use one of: {', '.join(known)}")
-    if not 0 < options.mfu <= 1:
-        raise ValueError(f"mfu={options.mfu}: a share above 0 and at most 1, such as 0.4 for 40 per cent")
     chip = CHIPS[options.chip]
     made = plan(
         VIDEO_SIZES[options.config], options.frames, options.height, options.width,
@@ -159,10 +164,11 @@ def cost(options: argparse.Namespace) -> None:
         checkpointing=not options.no_checkpointing, batch=options.batch,
     )  # fmt: skip
     flops = training_flops(made.macs, options.batch, 1)
+    seconds = 86400 * training_days(flops, chip.peak, 1, options.mfu)
     print(f"weights          {made.parameters / 1e6:,.1f} M")
     print(f"tokens of a clip {made.tokens:,}")
     print(f"one evaluation   {made.macs / 1e9:,.1f} billion MACs")
-    print(f"a training step  {flops:.2e} FLOPs on each device, {flops / chip.peak / options.mfu:.2f} s")
+    print(f"a training step  {flops:.2e} FLOPs on each device, {seconds:.2f} s")
     print(
         f"memory of each   {made.memory / 1e9:.1f} GB of {chip.memory / 1e9:.0f}: states "
         f"{made.states / 1e9:.1f}, activations {made.activations / 1e9:.1f}; buffers come on top"

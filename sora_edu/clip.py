@@ -125,7 +125,10 @@ def recall(similarity: Float[Tensor, "n m"], best: int = 1) -> float:
 
 @lru_cache(maxsize=1)
 def tiny_clip() -> TinyClip:
-    """The encoders that ship, for evaluation. Raises `CheckpointError` if they are not there, or damaged."""
+    """The encoders that ship, for evaluation.
+
+    Raises FileNotFoundError if they are not there, `CheckpointError` if they are damaged.
+    """
     with torch.random.fork_rng(devices=[]):
         clip = TinyClip()
     load_weights(clip, data_path("checkpoints", "clip", "clip.safetensors"))

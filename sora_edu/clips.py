@@ -83,11 +83,13 @@ def read_frames(path: Path | str, height: int, width: int) -> UInt8[np.ndarray, 
         ValueError: it cannot be read as pictures, or its size does not fit; the message says what would.
     """
     path = Path(path)
+    if min(height, width) < 1:
+        raise ValueError(f"height={height}, width={width}: both must be at least 1")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     film = path.suffix.lower() in videos.SUFFIXES
     try:
-        frames = np.stack([*videos.upright_frames(path)] if film else _read_pictures(path))
+        frames = np.stack(videos.upright_frames(path, FPS) if film else _read_pictures(path))
     except Exception as error:  # a damaged file can fail in any way
         raise ValueError(f"{path} cannot be read as pictures ({type(error).__name__})") from error
     _, tall, wide, _ = frames.shape
@@ -101,14 +103,15 @@ def read_frames(path: Path | str, height: int, width: int) -> UInt8[np.ndarray, 
 
 
 def _read_pictures(path: Path) -> list[np.ndarray]:
-    """Frames that stand still are stored once and stay for longer: they come back as often as they were."""
+    """Frames at 8 a second: those that stand still are stored once, and come back as often as they were."""
     from PIL import Image, ImageSequence
 
     frames, begin = [], 0.0
     with Image.open(path) as image:
         for frame in ImageSequence.Iterator(image):
-            end = begin + frame.info.get("duration", 1000 / FPS)
-            frames += [np.asarray(frame.convert("RGB"))] * max(1, round(end * FPS / 1000) - len(frames))
+            end = begin + (frame.info.get("duration") or 1000 / FPS)
+            shown = max(not frames, round(end * FPS / 1000) - len(frames))
+            frames += [np.asarray(frame.convert("RGB"))] * shown
             begin = end
     return frames
 

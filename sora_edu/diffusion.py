@@ -102,7 +102,7 @@ def zero_terminal_snr(alpha_bar: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
     At that last step eps says nothing about x_0 (`clean_from` refuses); predict v or x_0. Raises ValueError
     for alpha_bar outside [0, 1], or one that does not fall from its first step to its last.
     """
-    root = _shares(alpha_bar).sqrt()
+    root = check_shares(alpha_bar).sqrt()
     if not root[0] > root[-1]:
         raise ValueError(f"alpha_bar goes from {alpha_bar[0]:g} to {alpha_bar[-1]:g}; it must fall")
     return ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
@@ -153,7 +153,7 @@ def q_sample(
     Raises:
         ValueError: alpha_bar outside [0, 1], or shapes that do not fit.
     """
-    share = _per_sample(_shares(alpha_bar), x0, "alpha_bar")
+    share = _per_sample(check_shares(alpha_bar), x0, "alpha_bar")
     _same_shape(x0, noise, "x0", "noise")
     return share.sqrt() * x0 + (1 - share).sqrt() * noise
 
@@ -305,7 +305,7 @@ def variance_range(alpha_bar: Float[Tensor, " k"]) -> tuple[Float[Tensor, " k"],
     """
     if len(alpha_bar) < 2:
         raise ValueError(f"alpha_bar has {len(alpha_bar)} levels; at least 2 are needed")
-    before = _one_step_cleaner(_shares(alpha_bar))
+    before = _one_step_cleaner(check_shares(alpha_bar))
     largest = 1 - alpha_bar / before
     least = largest * (1 - before) / (1 - alpha_bar)
     return torch.cat([least[1:2], least[1:]]).log(), largest.log()
@@ -421,7 +421,10 @@ def min_snr_weight(
     """
     if gamma <= 0:
         raise ValueError(f"gamma={gamma} must be positive; 5 is usual")
-    return snr(alpha, sigma).clamp(max=gamma) / error_scale(alpha, sigma, target)
+    scale = error_scale(alpha, sigma, target)
+    if target == "eps":  # its scale is the SNR itself: 0 / 0 at pure noise, where each error counts in full
+        return (gamma / scale).clamp(max=1)
+    return snr(alpha, sigma).clamp(max=gamma) / scale
 
 
 # --- guidance --------------------------------------------------------------------------------------------
@@ -455,7 +458,7 @@ def guided_by_weight(
 
 
 def _per_sample(value: Tensor, x: Tensor, name: str) -> Tensor:
-    """One number for each sample, or one for all, shaped to be multiplied with x of any type, anywhere."""
+    """One number for each sample, or one for all, shaped to be multiplied with x, and of its type."""
     if value.ndim <= 1 and value.numel() == 1:
         return value.reshape(())
     if value.ndim != 1 or len(value) != len(x):
@@ -463,7 +466,7 @@ def _per_sample(value: Tensor, x: Tensor, name: str) -> Tensor:
             f"{name} of shape {tuple(value.shape)}: one number for each of {len(x)} samples is needed,"
             f" ({len(x)},), or one for all"
         )
-    return value.reshape(-1, *[1] * (x.ndim - 1))
+    return value.to(x).reshape(-1, *[1] * (x.ndim - 1))
 
 
 def _same_shape(first: Tensor, second: Tensor, *names: str) -> None:
@@ -480,7 +483,8 @@ def _times(t: Tensor) -> Tensor:
     return t
 
 
-def _shares(alpha_bar: Tensor) -> Tensor:
+def check_shares(alpha_bar: Tensor) -> Tensor:
+    """The same numbers, if they are shares of the variance. Raises ValueError outside [0, 1]."""
     if not ((alpha_bar >= 0) & (alpha_bar <= 1)).all():
         raise ValueError(
             f"alpha_bar runs from {alpha_bar.min():g} to {alpha_bar.max():g}; it is a share, in [0, 1]"

@@ -177,14 +177,12 @@ class _Tally:
 
         `given_psnr` is of the model's own output, before given pixels are put back, and
         `given_psnr_autoencoder` of what the autoencoder makes of the whole clip, in the same places.
-        `seam_ratio` is the change from given to made pixels against that of the real clips. `joint_error` is
-        in pixels; `continued` asks for all attributes and at most `JOINT` of it.
+        `seam_ratio` is the change from given to made pixels against that of the real clips, if they change at
+        all. `joint_error` is in pixels; `continued` asks for all attributes and at most `JOINT` of it.
         """
-        figures = {
-            "given_psnr": average(self.own),
-            "given_psnr_autoencoder": average(self.known),
-            "seam_ratio": as_figure(sum(self.made_seams) / sum(self.real_seams), len(self.made_seams), None),
-        }
+        figures = {"given_psnr": average(self.own), "given_psnr_autoencoder": average(self.known)}
+        if real := sum(self.real_seams):  # where nothing moves there is no change to compare with
+            figures["seam_ratio"] = as_figure(sum(self.made_seams) / real, len(self.made_seams), None)
         if self.right:
             figures["adherence"] = proportion(self.right)
         if self.beside and self.right:
@@ -511,6 +509,7 @@ def _task_lines(tasks: dict[str, dict]) -> list[str]:
                 f"given {found['given_psnr']['value']:.1f} dB (autoencoder "
                 f"{found['given_psnr_autoencoder']['value']:.1f})"
             )
+        if "seam_ratio" in found:
             told.append(f"seam {found['seam_ratio']['value']:.2f} x a real one")
         if "joint_error" in found:
             told.append(f"joint {found['joint_error']['value']:.1f} px")

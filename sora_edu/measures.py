@@ -257,7 +257,8 @@ def clip_score(pictures: Float[Tensor, "n t d"], texts: Float[Tensor, "m e"]) ->
     Raises:
         ValueError: shapes that do not go together.
     """
-    if len(pictures) != len(texts) or pictures.shape[2] != texts.shape[1] or 0 in pictures.shape:
+    fit = (pictures.ndim, texts.ndim) == (3, 2) and pictures.shape[::2] == texts.shape
+    if not fit or 0 in pictures.shape:
         raise ValueError(
             f"pictures is {tuple(pictures.shape)} and texts {tuple(texts.shape)}; give (n, t, d) and (n, d)"
         )

@@ -337,6 +337,8 @@ def check_divides(size: tuple[int, ...], patch: tuple[int, ...]) -> tuple[int, .
     """
     if min(patch) < 1:
         raise ValueError(f"patch={patch}: every side must be at least 1")
+    if len(size) != len(patch):
+        raise ValueError(f"x has {len(size)} sides, {size}, and patches of {patch} have {len(patch)}")
     if any(side % cell for side, cell in zip(size, patch, strict=True)):
         axes = ", ".join(("t", "h", "w")[-len(size) :])
         near = tuple(max(cell, side - side % cell) for side, cell in zip(size, patch, strict=True))

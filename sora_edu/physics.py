@@ -204,6 +204,8 @@ GIVEN = 9
 """Frames of a clip that show how a thing goes behind another; the rest is to be made."""
 CLEAR = 2
 """Frames at the end in which it must be seen again."""
+LEAST_FRAMES = GIVEN + CLEAR + 2
+"""Of a clip in which it can be: no two things part fast enough to be clear one frame after half hidden."""
 HIDDEN, SHOWN = 0.5, 0.02
 """Shares of a thing that its occluder covers: at least in the last given frame, at most at both ends."""
 OPPOSITE = dict(zip(MOVES, ("moves right", "moves left", "moves down", "moves up"), strict=True))
@@ -215,8 +217,8 @@ def crossing_scenes(n: int, seed: int, frames: int = 17) -> list[Scene]:
     It is clear at first, hidden by half or more when the given frames end, and clear again at the end. None
     is a combination that is held out. Raises ValueError for a clip too short for that.
     """
-    if frames < GIVEN + CLEAR:
-        raise ValueError(f"frames={frames}: at least {GIVEN + CLEAR} are needed to go behind and come out")
+    if frames < LEAST_FRAMES:
+        raise ValueError(f"frames={frames}: at least {LEAST_FRAMES} are needed to go behind and come out")
     rng, scenes = np.random.default_rng([seed, 41]), []
     while len(scenes) < n:
         shapes, colours = rng.choice(world.SHAPES, 2), rng.choice(list(world.COLOURS), 2, replace=False)
@@ -290,7 +292,7 @@ def measure(
             real = again(world.render_batch([entry.scene for entry in entries[part]], *size))
             found[law] += [holds(follow(clip)) for clip in made]
             found[f"{law}_real"] += [holds(follow(clip)) for clip in real]
-    if extends and size[0] >= GIVEN + CLEAR:
+    if extends and size[0] >= LEAST_FRAMES:
         found |= _permanence(make, again, n, seed, size, batch)
     return found
 

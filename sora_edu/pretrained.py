@@ -297,4 +297,7 @@ if __name__ == "__main__":
     parser.add_argument("release", type=Path, help="a .pt file of facebookresearch/DiT")
     parser.add_argument("out", type=Path, help="the .safetensors file to write")
     options = parser.parse_args()
-    convert_release(options.release, options.out)
+    try:
+        convert_release(options.release, options.out)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sora_edu.diffusion import Levels, clean_from, flow_levels, posterior, shift_times
+from sora_edu.diffusion import Levels, check_shares, clean_from, flow_levels, posterior, shift_times
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """`network(x, t)`: noisy data of shape `b ...` and times of shape `b` -> a prediction of x's shape."""
@@ -105,10 +105,7 @@ def released_grid(alpha_bar: Float[Tensor, " k"], steps: int) -> Grid:
     total = len(alpha_bar)
     if not 1 <= steps <= total:
         raise ValueError(f"steps={steps}: must be 1 to {total}, the steps that alpha_bar has")
-    if not ((alpha_bar >= 0) & (alpha_bar <= 1)).all():
-        raise ValueError(
-            f"alpha_bar runs from {alpha_bar.min():g} to {alpha_bar.max():g}; it is a share, in [0, 1]"
-        )
+    check_shares(alpha_bar)
     places = torch.arange(steps, dtype=torch.float64)
     index = (total - total / steps * places).round().long() - 1
     share = torch.cat([alpha_bar[index], torch.ones_like(alpha_bar[:1])])

@@ -371,7 +371,7 @@ def _what_would_fit(made: Plan, least: int | float, latent: int, stage: int, mem
     for devices in (2**k for k in range(1, 15)):
         if state_bytes(made.parameters, devices, stage) + least <= memory:
             return f"frames={1 + CELL[0] * (latent - 1)} would fit with devices={devices}"
-    return "not even the shortest clip would fit; take smaller frames, checkpointing, or stage=3"
+    return "not even the shortest clip would fit; take a smaller batch or frames, checkpointing, or stage=3"
 
 
 # --- the law of a scaling curve --------------------------------------------------------------------------

@@ -237,6 +237,10 @@ class Sora(nn.Module):
         for prompt in prompts:
             if prompt.strip() or given is None:
                 parse(prompt)
+        if given is None and strength is not None:
+            raise ValueError(f"strength={strength} needs given: the clip to start from")
+        if given is not None and mask is None and strength is None:
+            raise ValueError("given needs a mask, 0 where its pixels are given, or a strength to start from")
         steps = _whole("steps", self.config.steps if steps is None else steps, 1, 1000)
         guidance = _scale(self.config.guidance if guidance is None else guidance)
         shape = (

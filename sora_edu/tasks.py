@@ -142,7 +142,7 @@ def _checked_region(region, frames: int, height: int, width: int) -> np.ndarray:
         )
     if not region.any():
         raise ValueError("region is False everywhere: there is nothing to generate; set True where there is")
-    return region
+    return np.ascontiguousarray(region)  # torch takes no view that runs backwards, as np.flipud gives one
 
 
 # ---- What the network sees ---------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class TextConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "vocabulary", tuple(self.vocabulary))
-        if self.width % self.heads or self.width % 2:
+        if self.heads < 1 or self.width % self.heads or self.width % 2:
             raise ValueError(f"width={self.width} must be even and a multiple of heads={self.heads}")
         if len(set(self.vocabulary)) != len(self.vocabulary):
             raise ValueError("vocabulary lists a word twice; every word needs one id")

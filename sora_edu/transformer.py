@@ -397,7 +397,8 @@ class GPT(nn.Module):
 def next_token_probabilities(
     logits: Float[Tensor, "b v"], temperature: float | int = 1.0, top_k: int | None = None
 ) -> Float[Tensor, "b v"]:
-    """Probabilities from scores: the `top_k` likeliest tokens keep theirs, all others get 0.
+    """Probabilities from scores: the `top_k` likeliest tokens keep theirs, and those as likely as the last
+    of them; all others get 0.
 
     A temperature below 1 sharpens, above 1 flattens; it divides the scores. Raises ValueError for a
     temperature that is not positive and for a top_k that is not between 1 and the number of tokens.

@@ -98,6 +98,8 @@ class VideoDiTConfig:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; use one of: {', '.join(known)}")
         if self.detail < 0:
             raise ValueError(f"detail={self.detail} must be a number of channels, or 0 for no convolutions")
+        if self.heads < 1 or self.width < 1 or self.width % self.heads:
+            raise ValueError(f"width={self.width} must be a multiple of heads={self.heads}, both at least 1")
         turned, odd = self.width // self.heads, self.width // self.heads % 2
         if self.positions == "rope" and (turned < 6 or odd):
             raise ValueError(

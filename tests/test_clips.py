@@ -54,7 +54,22 @@ def test_what_was_saved_can_be_read(tmp_path, suffix, error, scale):
     assert np.abs(read.astype(int) - frames).mean() <= error
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "gif"])
+def test_faster_films_are_read_at_eight_frames_a_second(tmp_path, suffix):
+    """Two seconds at 25 and at 24 frames a second, each brighter than the one before."""
+    fps = {"mp4": 24, "gif": 25}[suffix]
+    shades = np.linspace(20, 220, 2 * fps).astype(np.uint8)
+    frames = np.broadcast_to(shades[:, None, None, None], (2 * fps, 16, 16, 3))
+    path = Clip(np.ascontiguousarray(frames), "x", fps=fps).save(tmp_path / f"clip.{suffix}", scale=1)
+    read = read_frames(path, 16, 16)
+    assert len(read) == 16
+    expected = shades[np.round(np.arange(16) * fps / 8).astype(int)]
+    assert np.abs(read.mean((1, 2, 3)) - expected).max() < 12  # and a frame is 4 brighter than the last
+
+
 def test_what_cannot_be_read_is_explained(tmp_path, clip):
+    with pytest.raises(ValueError, match="height=0, width=16: both must be at least 1"):
+        read_frames(tmp_path / "none.png", 0, 16)
     (tmp_path / "text.mp4").write_text("no film")
     (tmp_path / "text.png").write_text("no picture")
     for name in ("text.mp4", "text.png"):

@@ -271,6 +271,15 @@ def test_loss_weights_are_those_of_the_paper():
     t = torch.tensor([0.2, 0.5], dtype=torch.float64)
     expected = torch.minimum(((1 - t) / t) ** 2, torch.tensor(3.0)) * t**2
     torch.testing.assert_close(min_snr_weight(*flow_levels(t), "flow", gamma=3.0), expected)
+    nothing_left = torch.tensor([0.0]), torch.tensor([1.0])  # pure noise: an SNR of 0, and gamma / 0 above 1
+    assert min_snr_weight(*nothing_left, "eps").item() == 1
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_noisy_data_are_of_the_type_of_the_data(samples):
+    """Shares are computed in float64, for one sample as for several."""
+    x0 = torch.zeros(samples, 3)
+    assert q_sample(x0, x0, torch.full((samples,), 0.5, dtype=torch.float64)).dtype == torch.float32
 
 
 # --- posterior -------------------------------------------------------------------------------------------

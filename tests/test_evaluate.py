@@ -155,6 +155,18 @@ def test_a_jump_at_the_seam_is_found_out():
     assert found["continued"]["value"] == 0
 
 
+def test_where_nothing_moves_there_is_no_seam_to_compare_with():
+    """A thing that stands still, under a camera that does: its second frame is its first."""
+    still = world.Scene((world.Thing("star", "red", "small", "stands still"),), "dark", "still", None, 0)
+    entry = world.Prompted("a red star stands still", world.parse("a red star stands still"), still)
+    sora = Doing()
+    sora.config.tasks = ("animate",)
+    sampling = ev._Sampling(sora, (17, 64, 64), 4, 1.0, 6, lambda *_: None)
+    found = ev._tasks(sampling, [entry], 0)
+    assert "seam_ratio" not in found["animate"] and found["animate"]["adherence"]["value"] == 1
+    assert "seam" not in "\n".join(ev._task_lines(found)[2:])
+
+
 def test_a_new_colour_is_never_a_held_out_one():
     for seed, entry in enumerate(world.evaluation_set("seen", 40, 1)):
         wanted = ev.recoloured(entry, seed)

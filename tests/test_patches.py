@@ -137,6 +137,11 @@ def test_a_picture_that_does_not_divide_is_told_what_would_fit(shape):
         patchify(torch.zeros(shape), 2)
 
 
+def test_a_picture_where_a_video_is_needed_is_told_so():
+    with pytest.raises(ValueError, match=r"x has 2 sides, \(8, 8\), and patches of \(1, 2, 2\) have 3"):
+        check_divides((8, 8), (1, 2, 2))
+
+
 # `unwrap` takes off the checks of shapes that only the tests have.
 REFUSED = {
     r"x has shape \(3, 4, 4\); give \(b, c, h, w\)": lambda: unwrap(patchify)(torch.zeros(3, 4, 4), 2),

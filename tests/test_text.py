@@ -74,6 +74,8 @@ def test_what_cannot_be_encoded_is_explained():
 def test_configurations_that_cannot_be_built_are_refused():
     with pytest.raises(ValueError, match="width=30"):
         TextConfig(VOCABULARY, width=30, heads=4)
+    with pytest.raises(ValueError, match="multiple of heads=0"):
+        TextConfig(VOCABULARY, heads=0)
     with pytest.raises(ValueError, match="twice"):
         TextConfig(("red", "red"))
 

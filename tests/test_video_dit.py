@@ -570,6 +570,8 @@ def test_shapes_that_do_not_go_together_are_explained(model, inputs, unchecked, 
         ({"positions": "none"}, "positions='none' is unknown; use one of: sinusoidal, learned, rope"),
         ({"positions": "rope", "width": 32, "heads": 8}, "width=32, heads=8: rope turns the 4 channels"),
         ({"positions": "rope", "width": 36, "heads": 4}, "must be even and at least 6"),
+        ({"heads": 0}, "width=256 must be a multiple of heads=0, both at least 1"),
+        ({"width": 30, "heads": 4}, "width=30 must be a multiple of heads=4"),
         ({"detail": -1}, "detail=-1 must be a number of channels, or 0"),
     ],
 )

@@ -226,9 +226,13 @@ def _decode(path: Path) -> Iterator:
             raise BrokenVideo(f"breaks off after {number} of {stream.frames} frames")
 
 
-def upright_frames(path: Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Frames of a film as they are to be seen. Raises BrokenVideo for whatever cannot be read."""
-    return map(_upright, _decode(path))
+def upright_frames(path: Path, fps: float) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """Frames of a film as they are to be seen, those at 0, 1/fps, 2/fps, ….
+
+    Raises BrokenVideo for whatever cannot be read.
+    """
+    times, frames = zip(*((float(frame.time), _upright(frame)) for frame in _decode(path)), strict=True)
+    return [frames[number] for number in _at_rate(times, fps)]
 
 
 def _upright(frame) -> UInt8[np.ndarray, "h w 3"]:

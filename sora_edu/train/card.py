@@ -24,10 +24,11 @@ AGAIN = {
     "decoder_again": "the decoder with one block less, which makes room in 32 MB",
     "dit_again": "the video DiT and the text encoder, now with all tasks, 9 frames and pictures",
     "dit_detail": "the same two, the DiT with a way around its patches (`video_dit.Detail`)",
+    "dit_longer": "the same two, with more of the times at which detail is settled (`TIME_MEANS`)",
 }
 """What later versions trained on top of the first one's weights, by the name of the curve, in order."""
 
-HEAD = """# Model card: tiny Sora, third version
+HEAD = """# Model card: tiny Sora, fourth version
 
 Written by `python -m sora_edu.train.card docs/model_card.md` from the files in `data/checkpoints/tiny/` and
 `data/curves/`; a test asks that it is current.
@@ -67,7 +68,10 @@ The second version went on from the first: `python -m sora_edu train tiny --star
 the middle one of its three blocks at an eighth of the resolution and learned to do without.
 
 The third version went on from the second, by the same command with `--steps 3400 --clips 12288`. Its DiT got
-`video_dit.Detail`, which is silent at first, and a larger share of pictures (`LENGTHS`).
+`video_dit.Detail`, which is silent at first, and a quarter of its steps were pictures.
+
+The fourth version went on from the third, by the same command with `--steps 6400 --clips 16384 --compile`.
+Up to then the second of `TIME_MEANS` was 1.8; whole clips got a larger share of the steps (`LENGTHS`).
 
 The column "as run" is the clock of those runs, for much of the time on one core that other work shared. The
 column beside it is `python benchmarks/recipe_seconds.py`: a few steps of each stage timed on two quiet

@@ -75,13 +75,13 @@ class Ranks:
     def together(self, work: Callable[[], Result]) -> Result:
         """Does `work` on every process; if it fails on one, all stop, so that none waits for the others.
 
-        Raises ValueError or OSError on the first process, with what went wrong wherever it did; the others
-        end silently with exit code 2.
+        Raises ValueError, OSError or ImportError on the first process, with what went wrong wherever it did;
+        the others end silently with exit code 2.
         """
         result = failed = None
         try:
             result = work()
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, ImportError) as error:
             failed = error
         messages: list[str | None] = [None] * self.size
         dist.all_gather_object(messages, None if failed is None else str(failed))
@@ -114,7 +114,7 @@ def joined() -> Iterator[Ranks]:
     try:
         mesh = init_device_mesh(device.type, (size,))
         yield Ranks(rank, size, device, mesh, dist.new_group(backend="gloo"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         error.alone = True  # not `together`: no other process may have met it, so this one must tell
         raise
     finally:

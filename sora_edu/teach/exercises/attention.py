@@ -934,8 +934,8 @@ ATTENTION_MACS = Exercise(
             ),
             section="What it costs",
             evidence=(
-                "zhangzjn/EMO issue 5 and autoliuweijie/FastBERT issue 14: which of the products of pairs a"
-                " published count contains."
+                "pytorch/torchtitan pull request 4366: an estimate whose comment says two products of pairs"
+                " and whose formula holds one."
             ),
         ),
         Misconception(
@@ -961,7 +961,7 @@ ATTENTION_MACS = Exercise(
             ),
             section="What it costs",
             evidence=(
-                "facebookresearch/DiT issues 14, 47 and 67, Visual-Attention-Network/SegNeXt issue 49: papers"
+                "facebookresearch/DiT issues 14 and 67, Visual-Attention-Network/SegNeXt issue 49: papers"
                 " write flops and mean MACs."
             ),
         ),

@@ -127,8 +127,8 @@ ALPHA_BARS = Exercise(
                 "alpha_bar is a product; its root is alpha",
             ),
             section="Ruining a picture on purpose",
-            evidence="EricDai0/advdiff issue 12: a table of roots goes by the name of the products. "
-            "DDIM's paper calls alpha_t what DDPM's calls alpha_bar_t, which invites it.",
+            evidence="Reasoning slip: code keeps a table of the products and one of their roots, under names "
+            "that differ by one word. DDIM's paper calls alpha_t what DDPM's calls alpha_bar_t.",
         ),
     ),
     correct_alternatives=(
@@ -644,7 +644,7 @@ GUIDED = Exercise(
         ),
         Misconception(
             id="less_one",
-            title="one is taken off the scale twice over: scale 1 ignores the label",
+            title="one is taken off the scale where nothing should be: scale 1 ignores the label",
             wrong=_less_one,
             hints=Hints(
                 "What does your function return for scale 1? What should it?",

@@ -127,8 +127,8 @@ TIME_EMBEDDING = Exercise(
             section="Tell it how noisy",
             evidence=(
                 "hojonathanho/diffusion issue 15 asks why DDPM's code divides by half - 1;"
-                " kohya-ss/sd-scripts pull request 1187 had that shift by accident where the weights expect"
-                " none."
+                " kohya-ss/sd-scripts pull request 1187 takes out that shift, which had been set by accident"
+                " where the weights expect none."
             ),
         ),
         Misconception(
@@ -368,7 +368,7 @@ MODULATE = Exercise(
         ),
         Misconception(
             id="normalised_last",
-            title="the norm comes last and takes the modulation off again",
+            title="tokens are scaled before they are normalised, so the norm changes what was asked for",
             wrong=_normalised_last,
             hints=Hints(
                 "What are mean and variance of your result? Did the condition leave a trace in them?",

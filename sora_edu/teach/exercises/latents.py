@@ -745,7 +745,7 @@ MACS = Exercise(
                 "MACs = FLOPs / 2",
             ),
             section="Where the computing goes",
-            evidence="facebookresearch/DiT issues 14, 47 and 67: Gflops in the paper are multiply-adds.",
+            evidence="facebookresearch/DiT issues 14 and 67: Gflops in the paper are multiply-adds.",
         ),
         Misconception(
             id="without_attention_products",
@@ -781,7 +781,7 @@ MACS = Exercise(
                 "weights x tokens, and the products of attention",
             ),
             section="Where the computing goes",
-            evidence="facebookresearch/DiT issue 47: size and cost of a model are taken for each other.",
+            evidence="Reasoning slip: a model is known by its size, so that is given for its work.",
         ),
         Misconception(
             id="one_way_in",

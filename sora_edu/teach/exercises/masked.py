@@ -169,7 +169,7 @@ MASK = Exercise(
             title="each token is hidden by chance on its own, so that samples hide different numbers",
             wrong=_threshold,
             hints=Hints(
-                "How many tokens does each row of your mask hide? Can the rest be stacked to one tensor?",
+                "How many tokens does each row of your mask hide? Can the rest be stacked into one tensor?",
                 "The comparison: a score against a threshold, or a rank against a number?",
                 "exactly round(ratio n) in every row",
             ),

@@ -222,8 +222,8 @@ TOKEN_COUNT = Exercise(
             ),
             section="Count what flows",
             evidence=(
-                "crowsonkb/k-diffusion issue 107: a patch half as wide costs four times the tokens, not"
-                " twice."
+                "Reasoning slip: 'patches of 2' is read as one division by 2; a patch is two cells high and"
+                " two wide."
             ),
         ),
         Misconception(
@@ -267,9 +267,9 @@ TOKEN_COUNT = Exercise(
             ),
             section="Count what flows",
             evidence=(
-                "svg-project/Sparse-VideoGen issue 2: a reader cannot find the patch's factor of 2 in 768"
-                " // 16, which"
-                " joins it with the autoencoder's 8."
+                "svg-project/Sparse-VideoGen issue 2: a reader cannot see where 4080 tokens a frame come"
+                " from; the answer, (768 // 16) * (1360 // 16), has the autoencoder's 8 and the patch's 2 in"
+                " one number."
             ),
         ),
     ),
@@ -340,11 +340,7 @@ COMPRESSION = Exercise(
                 "numbers of the clip / numbers of the latents",
             ),
             section="Count what flows",
-            evidence=(
-                "google-deepmind/deepmind-research issue 335 asks which way round, and of what, a"
-                " compression rate"
-                " is counted."
-            ),
+            evidence="Reasoning slip: the fraction is written in the order of the question, latents to clip.",
         ),
         Misconception(
             id="no_first_frame",

@@ -419,7 +419,7 @@ SHIFT_MATRIX = Exercise(
     cases=_shift_cases,
     properties=(
         Property(
-            "no step is the identity",
+            "a shift by 0 steps is the identity",
             lambda f: torch.allclose(f(0, 6).double(), torch.eye(6).double(), atol=1e-5),
         ),
         Property(

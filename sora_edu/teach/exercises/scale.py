@@ -85,8 +85,8 @@ ATTENTION_SHARE = Exercise(
             ),
             section="Tokens decide",
             evidence=(
-                "NVIDIA/Megatron-LM issue 523: a paper counts the products of pairs that run again as 24"
-                " where 16 belong; an author confirms it."
+                "pytorch/torchtitan pull request 4366: an estimate for Flux whose comment says two products"
+                " of pairs and whose formula holds one, so that the log showed too low an MFU."
             ),
         ),
         Misconception(
@@ -798,8 +798,8 @@ FIT = Exercise(
             ),
             section="A scaling curve of our own",
             evidence=(
-                "merely-useful/py-rse issue 367: the constant of a law drawn from a fit in logarithms was"
-                " not right and had to be worked out again."
+                "merely-useful/py-rse issue 367: its author doubts the constant of a power law in a plot,"
+                " works it out by logarithms and finds the code right: the line's height is the logarithm."
             ),
         ),
         Misconception(
@@ -812,7 +812,7 @@ FIT = Exercise(
                 "b = -slope",
             ),
             section="A scaling curve of our own",
-            evidence="RaoFoundation/bittensor pull request 1145: powers of a scaling law mended.",
+            evidence="Reasoning slip: the fit gives the slope, and the minus stands in the law already.",
         ),
         Misconception(
             id="two_bases",

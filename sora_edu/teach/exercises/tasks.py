@@ -984,7 +984,7 @@ START = Exercise(
         ),
         Misconception(
             id="share_of_the_steps",
-            title="the last s-th part of the steps is taken, counted and not timed",
+            title="the last steps are taken, a share s of their number; their times are not looked at",
             wrong=_share_of_the_steps,
             hints=Hints(
                 "Strength 0.45 and ten steps: at which time do you start, and how noisy is x?",

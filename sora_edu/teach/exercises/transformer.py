@@ -323,9 +323,8 @@ RESIDUAL = Exercise(
             ),
             section="Layers that add",
             evidence=(
-                "Reasoning slip: in every other network of the course so far, a layer's output takes"
-                " the place"
-                " of its input."
+                "Reasoning slip: layers are usually called one after the other, each with the answer of the"
+                " one before."
             ),
         ),
         Misconception(

@@ -594,7 +594,7 @@ PLACES = Exercise(
                 "index = (t * height + y) * width + x",
             ),
             section="Positions for any grid",
-            evidence="Reasoning slip: x before y, as in coordinates; a square grid of one row hides it.",
+            evidence="Reasoning slip: x before y, as in coordinates; a single row or column hides it.",
         ),
         Misconception(
             id="frequencies_of_the_whole",

@@ -199,7 +199,7 @@ CARRY = Exercise(
                 "kept has as many frames as past had",
             ),
             section="A clip in pieces",
-            evidence="Reasoning slip: right for a key-value cache (chapter 03), which must keep all.",
+            evidence="Reasoning slip: right for a key-value cache (chapter 04), which must keep all.",
         ),
     ),
     correct_alternatives=(_carry_by_counting_back, _carry_into_a_buffer),

@@ -648,7 +648,7 @@ PARAMETERS = Exercise(
             wrong=_a_projection_per_patch,
             hints=Hints(
                 "How many linear layers project patches?",
-                "The first line of the constructor.",
+                "The line of the constructor that makes `patch_embed`.",
                 "one matrix of P²C x D for all patches",
             ),
             section="One linear layer, three ways",
