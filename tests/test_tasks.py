@@ -44,7 +44,8 @@ def test_a_task_gives_these_frames(task, given, expected):
 def test_an_inpainted_region_is_generated_and_nothing_else():
     mask = tasks.task_mask("inpaint", *SIZE, list(range(9)), BOX)
     assert (mask.numpy().astype(bool) == BOX).all()
-    upside_down = tasks.task_mask("inpaint", *SIZE, list(range(9)), np.flipud(BOX))  # a view that runs backwards
+    flipped = np.flipud(BOX)  # a view that runs backwards
+    upside_down = tasks.task_mask("inpaint", *SIZE, list(range(9)), flipped)
     assert (upside_down.numpy().astype(bool) == BOX[::-1]).all()
     moving = np.stack([np.roll(BOX, frame, axis=1) for frame in range(9)])
     assert (tasks.task_mask("inpaint", *SIZE, list(range(9)), moving).numpy().astype(bool) == moving).all()
