@@ -177,6 +177,9 @@ class Encoder(nn.Module):
         super().__init__()
         half, quarter, eighth = config.widths
         self.stem = Conv(3 * FRAMES_PER_LATENT, half, kernel=2, stride=2)
+        # Grey is 0. Without a bias a greyed clip would be 0 in every layer of a fresh encoder, and at 0 each
+        # norm multiplies the gradient by a thousand: it would overflow before the first step.
+        nn.init.constant_(self.stem.bias, 0.1)
         self.to_quarter = Conv(half, quarter, kernel=2, stride=2)
         self.at_quarter = nn.Sequential(*[ResidualBlock(quarter) for _ in range(config.encoder_blocks[0])])
         self.to_eighth = Conv(quarter, eighth, kernel=2, stride=2)

@@ -410,3 +410,15 @@ def test_pieces_of_other_sizes_are_explained(model, video, latents):
         list(model.decode_stream([latents[:, :, :0]]))
     with pytest.raises(ValueError, match=r"past has shape \(1, 2, 3, 2, 2\) and x \(1, 4, 3, 2, 1\)"):
         unwrap(carry_over)(torch.zeros(1, 4, 3, 2, 1), torch.zeros(1, 2, 3, 2, 2))
+
+
+@pytest.mark.parametrize("given", [0, 1])
+def test_a_fresh_model_can_learn_from_greyed_clips(given):
+    """Of the size that ships, at the first step: nothing given, and one frame of five."""
+    torch.manual_seed(0)
+    model = CausalVideoAutoencoder(AutoencoderConfig())
+    video = torch.zeros(1, 3, 5, 32, 32)
+    video[:, :, :given] = torch.rand(1, 3, given, 32, 32)
+    reconstruction, _ = model.reconstruct_noisy(video, torch.Generator().manual_seed(0))
+    reconstruction_loss(reconstruction, torch.rand_like(video)).backward()
+    assert torch.nn.utils.get_total_norm([p.grad for p in model.parameters()]) < 1e3
