@@ -341,10 +341,8 @@ def train_dit(
         model.get_submodule(name).load_state_dict(part.state_dict())
     run = Run(model.to(best_device()), loop, out)
     run.resume()
-    if compiled:
-        check_compiler(run.device)
-        for part in model.dit.repeated():
-            part.compile(dynamic=False)  # once for each length of clips
+    for part in model.dit.repeated() if compiled else ():
+        part.compile(dynamic=False)  # once for each length of clips
     autoencoder = autoencoder.to(run.device)
     shown = list(islice(world.training_scenes(1), clips))
     whole = cached_examples(autoencoder, out / "latents", shown)
@@ -400,6 +398,8 @@ def train_tiny(
     the DiT goes on from its weights, with fresh optimisers. With `compiled`, torch.compile compiles the DiT's
     parts: a minute at first, then faster steps. Raises ValueError where there is no compiler.
     """
+    if compiled:
+        check_compiler(best_device())  # now, and not after half an hour of other stages
     sora = Sora(TINY)
     if start is None:
         first, better = out / "autoencoder", out / "decoder"
