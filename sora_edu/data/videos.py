@@ -226,7 +226,7 @@ def _decode(path: Path) -> Iterator:
             raise BrokenVideo(f"breaks off after {number} of {stream.frames} frames")
 
 
-def upright_frames(path: Path, fps: float) -> list[UInt8[np.ndarray, "h w 3"]]:
+def upright_frames(path: Path, fps: float | int) -> list[UInt8[np.ndarray, "h w 3"]]:
     """Frames of a film as they are to be seen, those at 0, 1/fps, 2/fps, ….
 
     Raises BrokenVideo for whatever cannot be read.
