@@ -136,14 +136,8 @@ class VideoFolder:
         late = len(video.frames) - t
         start = int(torch.randint(late + 1, (1,), generator=generator)) if generator is not None else 0
         wanted = video.frames[start : start + t]
-        kept: dict[int, UInt8[np.ndarray, "h w 3"]] = {}
         try:
-            for number, frame in enumerate(_decode(self.folder / video.name)):
-                if number in wanted:
-                    kept[number] = _upright(frame)
-                if number >= wanted[-1]:
-                    break
-            frames = np.stack([kept[number] for number in wanted])
+            frames = np.stack(_pick(self.folder / video.name, wanted))
         except (BrokenVideo, KeyError, ValueError) as error:
             raise BrokenVideo(f"{self.folder / video.name} has changed since it was opened") from error
         return _cover(frames, video.bucket)
@@ -231,8 +225,18 @@ def upright_frames(path: Path, fps: float | int) -> list[UInt8[np.ndarray, "h w 
 
     Raises BrokenVideo for whatever cannot be read.
     """
-    times, frames = zip(*((float(frame.time), _upright(frame)) for frame in _decode(path)), strict=True)
-    return [frames[number] for number in _at_rate(times, fps)]
+    return _pick(path, _probe(path, fps)[1])
+
+
+def _pick(path: Path, wanted: Sequence[int]) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """The frames of these rising numbers, some perhaps twice. Raises KeyError for one that is not there."""
+    kept: dict[int, UInt8[np.ndarray, "h w 3"]] = {}
+    for number, frame in enumerate(_decode(path)):
+        if number in wanted:
+            kept[number] = _upright(frame)
+        if number >= wanted[-1]:
+            break
+    return [kept[number] for number in wanted]
 
 
 def _upright(frame) -> UInt8[np.ndarray, "h w 3"]:
