@@ -36,6 +36,9 @@ SLIDES = ROOT / "_build" / "slides"
 CODE_STYLE = "a11y-high-contrast-light"
 FOLD = re.compile(r"^<details><summary>.*?</summary>\s*|\s*</details>$", re.DOTALL)
 COMMENTS = re.compile(r"<!--.*?-->", re.DOTALL)
+HELP = re.compile(r"<!-- help -->.*?<!-- /help -->", re.DOTALL)  # links to pages that a deck does not bring
+LINT = re.compile(r"  # (?:noqa|fmt: skip)\b.*")
+REPEATED = re.compile(r"^\S+: going on with the course's answer.*\n?", re.MULTILINE)  # after every exercise
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 PNG_SIZE = slice(16, 24)  # width and height in the header, four bytes each
 
@@ -107,13 +110,14 @@ def blocks(cell: NotebookNode) -> Iterator[str]:
         return
     if not cell.source.strip():
         return
-    yield highlight(cell.source, PythonLexer(), HtmlFormatter(cssclass="code"))
+    yield highlight(LINT.sub("", cell.source), PythonLexer(), HtmlFormatter(cssclass="code"))
     if cell.source.startswith("check("):
         return  # "not attempted yet" tells an audience nothing
     for printed, group in groupby(cell.outputs, lambda o: o.get("name") == "stdout"):
         if printed:  # in however many pieces it came
-            text = ESCAPES.sub("", "".join(output.text for output in group).rstrip())
-            yield f'<pre class="output">{html.escape(text)}</pre>'
+            text = ESCAPES.sub("", "".join(output.text for output in group))
+            if text := REPEATED.sub("", text).rstrip():
+                yield f'<pre class="output">{html.escape(text)}</pre>'
             continue
         for output in group:
             yield from shown(output)
@@ -160,7 +164,7 @@ _MARKDOWN.add_render_rule("amsmath", _environment)
 
 def prose(text: str) -> str:
     """Markdown as HTML; a link to a chapter leads to its deck, other links inside the course to nothing."""
-    page = _MARKDOWN.render(COMMENTS.sub("", text))
+    page = _MARKDOWN.render(COMMENTS.sub("", HELP.sub("", text)))
     page = re.sub(r'href="(\d\d_\w+)\.ipynb(#[^"]*)?"', r'href="\1.html"', page)
     return re.sub(r'<a href="(?![a-z]+://|\d\d_\w+\.html)[^"]*">(.*?)</a>', r"\1", page)
 

@@ -9,6 +9,7 @@ const HEIGHT = 630; // between the upper padding and the slide's number
 const GAP = 16;
 const RUNNING = 40; // the line that repeats the heading on a slide that goes on
 const SMALLEST = 0.66; // of its best size: a picture may shrink to this beside its words
+const LEGIBLE = 0.71; // of its own pixels: there the letters of our figures have 14 pixels
 const TALLEST = 570;
 const LARGEST = 1.9; // times its own pixels
 
@@ -24,12 +25,23 @@ function setFormulas() {
     katex.render(element.textContent, element, { displayMode: element.tagName === "DIV", throwOnError: false });
 }
 
-// Each line of code stands alone, so that a long one can wrap with an indent of its own.
+// Each line of code, and of what it prints, stands alone: what does not fit goes on four characters further in than
+// the line began.
 function wrapCode() {
-  for (const pre of document.querySelectorAll(".code pre")) {
+  for (const pre of document.querySelectorAll(".code pre, pre.output")) {
     const lines = pre.innerHTML.replace(/^<span><\/span>/, "").replace(/\n$/, "").split("\n");
     pre.innerHTML = lines.map((line) => `<span class="line">${line}</span>`).join("");
+    for (const line of pre.children) {
+      const hang = line.textContent.search(/\S|$/) + 4;
+      line.style.cssText = `padding-left:${hang}ch;text-indent:-${hang}ch`;
+    }
   }
+}
+
+// A command in a sentence breaks between its words only, not at its dashes.
+function keepWords() {
+  for (const code of document.querySelectorAll("p code, li code"))
+    code.innerHTML = code.innerHTML.replace(/[^\s<>]+-[^\s<>]*/g, '<span class="word">$&</span>');
 }
 
 // The blocks of a slide, flat: what a cell's wrapper holds, with the wrapper's step (a "fragment") kept.
@@ -65,7 +77,8 @@ function measure(block) {
   const image = block.matches("img") ? block : null;
   if (image) {
     const [width, height] = bestSize(image);
-    return { block, image, width, height, flexible: true };
+    const smallest = Math.min(1, Math.max(SMALLEST, (LEGIBLE * image.getAttribute("width")) / width));
+    return { block, image, width, height, smallest, flexible: true };
   }
   return { block, height: block.getBoundingClientRect().height, heading: /^H\d$/.test(block.tagName) };
 }
@@ -95,17 +108,21 @@ const about = (block) => /^(What to see|The symptom)/.test(block.textContent);
 function price(items, i, j) {
   const page = items.slice(i, j);
   const room = HEIGHT - (items[i].heading ? 0 : RUNNING) - GAP * (page.length - 1);
+  const pictures = page.filter((x) => x.flexible);
   const fixed = page.filter((x) => !x.flexible).reduce((sum, x) => sum + x.height, 0);
-  const wanted = page.filter((x) => x.flexible).reduce((sum, x) => sum + x.height, 0);
+  const wanted = pictures.reduce((sum, x) => sum + x.height, 0);
   const scale = wanted ? Math.min(1, (room - fixed) / wanted) : 1;
-  const fits = wanted ? scale >= SMALLEST : fixed <= room;
+  const fits = wanted ? scale >= Math.max(...pictures.map((x) => x.smallest)) : fixed <= room;
   if (!fits && page.length > 1) return null;
   if (j < items.length && page.at(-1).heading) return null;
-  let cost = 1 + 0.3 * Math.max(0, 1 - (fixed + wanted * scale) / room) ** 2 + 0.8 * (1 - scale);
+  const empty = Math.max(0, 1 - (fixed + wanted * scale) / room);
+  let cost = 1 + 0.6 * empty ** 2 + (empty > 0.75 ? 0.5 : 0) + 0.8 * (1 - scale);
   const [last, next] = [page.at(-1), items[j]];
-  if (next && last.flexible && about(next.block)) cost += 0.5;
-  if (next && last.block.matches(".code") && (next.flexible || next.block.matches(".output, .result"))) cost += 0.2;
+  if (next && last.flexible && about(next.block)) cost += 1;
+  if (next && last.block.matches(".code") && (next.flexible || next.block.matches(".output, .result"))) cost += 0.5;
   if (next && last.block.matches("p") && next.block.matches("div.math, ul, ol, table")) cost += 0.3;
+  if (next && page.at(-2)?.heading && last.block.matches("p")) cost += 0.5; // a heading belongs to more than a line
+  if (next && last.block.textContent.trim().endsWith(":")) cost += 0.4;
   if (next && next.block.querySelector("details")) cost += last.block.querySelector("details") ? 1.5 : 3; // a quiz
   return { cost, scale: Math.max(scale, 0.1) };
 }
@@ -176,6 +193,7 @@ function toggleClips() {
 async function start() {
   setFormulas();
   wrapCode();
+  keepWords();
   await document.fonts.ready; // formulas have asked for theirs by now
   const slides = [...document.querySelectorAll(".slides > section > section")];
   slides.reduce((heading, slide) => paginate(slide, heading), "");

@@ -374,7 +374,7 @@ def sora_map(here: str = "00") -> None:
     boxes = {box.chapter: box for box in _MAP}
     if here not in boxes:
         raise ValueError(f"here={here!r}; chapters are {', '.join(sorted(boxes))}")
-    fig, ax = plt.subplots(figsize=(13.8, 7.3), dpi=80, layout="none")
+    fig, ax = plt.subplots(figsize=(13.8, 7.3), layout="none")
     fig.subplots_adjust(0, 0, 1, 1)
     ax.set(xlim=(0, 138), ylim=(0, 73))
     ax.axis("off")
@@ -399,13 +399,13 @@ def _draw_box(ax, box: _Box, here: bool) -> None:
     wide = box.frame or box.width > 40
     top = box.y + box.height - 3.6 if box.frame else box.y + box.height / 2 + (0 if wide else 1.9)
     number = {"fontsize": 17, "fontweight": "bold", "color": edge if here else PALETTE["blue"], "zorder": 4}
-    label = {"fontsize": 14, "color": PALETTE["ink"], "va": "center_baseline", "zorder": 4}
+    label = {"fontsize": 15, "color": PALETTE["ink"], "va": "center_baseline", "zorder": 4}
     ax.text(box.x + 1.5, top, box.chapter, va="center_baseline", **number)
     if wide:
-        ax.text(box.x + 6, top, f"{box.title}: {box.note}", **label)
+        ax.text(box.x + 5.6, top, f"{box.title}: {box.note}", **label)
         return
-    ax.text(box.x + 6, top, box.title, **label)
-    ax.text(box.x + 1.5, top - 4.2, box.note, fontsize=12.5, color="#444444", va="center_baseline", zorder=4)
+    ax.text(box.x + 5.6, top, box.title, **label)
+    ax.text(box.x + 1.5, top - 4.3, box.note, fontsize=14, color="#444444", va="center_baseline", zorder=4)
 
 
 def _draw_flow(ax) -> None:
@@ -435,7 +435,7 @@ def _draw_flow(ax) -> None:
     for k in range(3):
         _draw_frame(ax, 110.5 + 8.2 * k, 16, k)
     ax.text(122.5, 13.4, "the clip", fontsize=14, ha="center", va="center")
-    arrow((97, 52.2), (85, 52.2), connectionstyle="arc3,rad=0.8", color=PALETTE["blue"])
+    arrow((99.5, 52.2), (91, 52.2), connectionstyle="arc3,rad=0.8", color=PALETTE["blue"])
 
 
 def _draw_frame(ax, x: int | float, y: int | float, k: int) -> None:

@@ -25,10 +25,11 @@ AGAIN = {
     "dit_again": "the video DiT and the text encoder, now with all tasks, 9 frames and pictures",
     "dit_detail": "the same two, the DiT with a way around its patches (`video_dit.Detail`)",
     "dit_longer": "the same two, with more of the times at which detail is settled (`TIME_MEANS`)",
+    "dit_motions": "the same two, with more of what spins, orbits, bounces and falls (`MOTION_WEIGHTS`)",
 }
 """What later versions trained on top of the first one's weights, by the name of the curve, in order."""
 
-HEAD = """# Model card: tiny Sora, fourth version
+HEAD = """# Model card: tiny Sora, fifth version
 
 Written by `python -m sora_edu.train.card docs/model_card.md` from the files in `data/checkpoints/tiny/` and
 `data/curves/`; a test asks that it is current.
@@ -73,6 +74,9 @@ The third version went on from the second, by the same command with `--steps 340
 The fourth version went on from the third, by the same command with `--steps 5600 --clips 16384 --compile`.
 Up to then the second of `TIME_MEANS` was 1.8; whole clips got a larger share of the steps (`LENGTHS`). Its
 clips follow prompts better than the third version's, and their starts spread less.
+
+The fifth version went on from the fourth, by the same command with `--steps 4800 --clips 16384 --compile`:
+until then all motions were drawn alike.
 
 The column "as run" is the clock of those runs, for much of the time on one core that other work shared. The
 column beside it is `python benchmarks/recipe_seconds.py`: a few steps of each stage timed on two quiet

@@ -64,6 +64,11 @@ STILLS = 2  # pictures in the cache for each clip; they take a seventeenth of th
 ENCODED_AT_ONCE = 16
 FRAMES, SIDE = 17, 64  # of a whole clip
 CORE_FIRST = 0.75  # share of a DiT batch from the core of the world alone; the rest is from all of it
+# Four frames share one latent frame, so what moves little between them is soon drawn well, and what turns or
+# flies is not: the fourth version made 7 of 34 clips that spin, orbit, bounce or fall as asked, and 44 of 62
+# others. A prompt says how things move, so to see some motions oftener teaches nothing false. By motion, how
+# often a clip of the core is drawn; the others 1:
+MOTION_WEIGHTS = {"spins": 3.0, "orbits": 3.0, "bounces": 2.5, "falls": 2.0}
 # All 5,120 latents of a clip speak for the same handful of choices, so what it shows is settled while it is
 # still nearly noise: a standard logit-normal draws one time in twelve above 0.8, one of mean 1.2 more than
 # four in ten. How it looks in detail is settled between 0.8 and 0.5: where the third version starts from a
@@ -263,13 +268,17 @@ class Examples:
     """Their masks, as the network sees them."""
 
     @cached_property
-    def _core(self) -> Int[Tensor, " n"]:
-        return torch.tensor([index for index, scene in enumerate(self.scenes) if scene.is_core])
+    def _core(self) -> Float[Tensor, " n"]:
+        """How often each is drawn from the core of the world."""
+        weights = [
+            MOTION_WEIGHTS.get(scene.things[0].motion, 1.0) if scene.is_core else 0.0 for scene in self.scenes
+        ]
+        return torch.tensor(weights)
 
     def draw(self, count: int, generator: torch.Generator) -> Int[Tensor, " n"]:
         """Indices, most of them from the core of the world."""
         anything = torch.randint(len(self.scenes), (count,), generator=generator)
-        from_core = self._core[torch.randint(len(self._core), (count,), generator=generator)]
+        from_core = torch.multinomial(self._core, count, replacement=True, generator=generator)
         return torch.where(torch.rand(count, generator=generator) < CORE_FIRST, from_core, anything)
 
 

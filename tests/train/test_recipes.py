@@ -12,6 +12,7 @@ from functools import partial, partialmethod
 from pathlib import Path
 from statistics import NormalDist
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -299,6 +300,19 @@ def test_three_quarters_of_a_batch_come_from_the_core_and_the_rest_from_everythi
     share, n = 0.25 * len(outside) / CLIPS, sum(not scene.is_core for scene in drawn)
     assert abs(n / 400 - share) < 4 * (share * (1 - share) / 400) ** 0.5
     assert set(drawn) >= set(outside)
+
+
+def test_fast_motions_are_drawn_oftener(generator):
+    scenes = [world.sample_scene(np.random.default_rng(seed)) for seed in range(400)]
+    examples = recipes.Examples(scenes, torch.zeros(len(scenes), 1, 1, 1, 1), None, None)
+    weights = [recipes.MOTION_WEIGHTS.get(scene.things[0].motion, 1.0) for scene in scenes]
+    fast = torch.tensor([weight > 1 for weight in weights])
+    even = fast.double().mean().item()
+    weighted = sum(weight for weight in weights if weight > 1) / sum(weights)
+    expected = recipes.CORE_FIRST * weighted + (1 - recipes.CORE_FIRST) * even
+    n, drawn = 20_000, fast[examples.draw(20_000, generator)].sum().item()
+    assert abs(drawn / n - expected) < 4 * (expected * (1 - expected) / n) ** 0.5
+    assert expected > even + 0.1
 
 
 @pytest.fixture
