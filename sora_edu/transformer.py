@@ -345,15 +345,16 @@ class GPT(nn.Module):
     def forward(
         self, ids: Int[Tensor, "b n"], caches: Sequence[KeyValueCache] | None = None
     ) -> Float[Tensor, "b n vocabulary"]:
-        """Scores (logits) of the token that follows each token. With `caches`, ids holds new tokens only."""
+        """Scores of the token after each token. With `caches`, ids holds new tokens only."""
         _check_ids("ids", ids, self.config.vocabulary)
         past, n = caches[0].length if caches else 0, ids.shape[1]
         if past + n > self.config.context:
-            raise ValueError(f"ids: {past + n} tokens, {past} of them cached; {self.config.context} fit")
+            room = self.config.context
+            raise ValueError(f"ids: {past + n} tokens, {past} of them cached; {room} fit")
         x = self.dropout(self.tokens(ids) + self.positions(past + n)[past:])
         mask = causal_mask(n, past).to(x.device)
-        for block, cache in zip(self.blocks, caches or [None] * len(self.blocks), strict=True):
-            x = block(x, mask, cache=cache)
+        for block, kept in zip(self.blocks, caches or [None] * len(self.blocks), strict=True):
+            x = block(x, mask, cache=kept)
         return self.norm(x) @ self.tokens.weight.T
 
     @torch.no_grad()

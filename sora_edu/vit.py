@@ -161,7 +161,7 @@ class ViT(nn.Module):
         return codes
 
     def encode(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
-        """All tokens as they leave the last block, normalised; the class token, if there is one, first."""
+        """Tokens after the last block, normalised; the class token, if any, first."""
         tokens = self.embedded(x)
         for block in self.blocks:
             tokens = block(tokens)

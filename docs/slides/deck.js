@@ -8,6 +8,7 @@ const WIDTH = 1168;
 const HEIGHT = 630; // between the upper padding and the slide's number
 const GAP = 16;
 const RUNNING = 40; // the line that repeats the heading on a slide that goes on
+const HEADING = 66; // a heading and the gap below it
 const SMALLEST = 0.66; // of its best size: a picture may shrink to this beside its words
 const LEGIBLE = 0.71; // of its own pixels: there the letters of our figures have 14 pixels
 const TALLEST = 570;
@@ -114,10 +115,10 @@ function price(items, i, j) {
   const scale = wanted ? Math.min(1, (room - fixed) / wanted) : 1;
   const fits = wanted ? scale >= Math.max(...pictures.map((x) => x.smallest)) : fixed <= room;
   if (!fits && page.length > 1) return null;
-  if (j < items.length && page.at(-1).heading) return null;
   const empty = Math.max(0, 1 - (fixed + wanted * scale) / room);
   let cost = 1 + 0.6 * empty ** 2 + (empty > 0.75 ? 0.5 : 0) + 0.8 * (1 - scale);
   const [last, next] = [page.at(-1), items[j]];
+  if (next && last.heading) cost += 5; // only where nothing else is possible
   if (next && last.flexible && about(next.block)) cost += 1;
   if (next && last.block.matches(".code") && (next.flexible || next.block.matches(".output, .result"))) cost += 0.5;
   if (next && last.block.matches("p") && next.block.matches("div.math, ul, ol, table")) cost += 0.3;
@@ -146,7 +147,7 @@ function paginate(slide, heading) {
   const blocks = blocksOf(slide);
   slide.replaceChildren(...blocks);
   slide.classList.add("leaf");
-  const cut = blocks.flatMap((block) => cutTall(block, HEIGHT - RUNNING));
+  const cut = blocks.flatMap((block) => cutTall(block, HEIGHT - HEADING));
   const items = cut.map(measure);
   const pages = cheapest(items);
   const leaves = pages.map(([i, j, scale]) => {

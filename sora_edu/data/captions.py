@@ -322,7 +322,7 @@ def parse(text: str) -> Scene:
             # Read aloud, "shape='circle'" is "shape 'circle'".
             draft.complaints.append(re.sub(r"(\w)=(')", r"\1 \2", str(error)))
     reasons = "; ".join(draft.complaints)
-    raise PromptError(f"The prompt {text!r} cannot be shown: {reasons}.", nearest(text))
+    raise PromptError(f"This cannot be shown: {reasons}.\nThe prompt was {text!r}.", nearest(text))
 
 
 def _read(tokens: tuple[str, ...]) -> _Draft:

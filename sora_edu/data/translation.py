@@ -3,12 +3,14 @@ translation, worked out by rules, so a translator can be marked without a teache
 
 The rules of Luma:
 
-1. A noun comes first, and its companions follow in the reverse of their English order: "the small red star"
-   is *lim sara nina la*. "A" has no word.
-2. Nouns are soft (star, circle, ring) or hard (square, triangle, cross). Adjectives, "the" and verbs end in
-   -a for one soft thing, -e for several, -o for one hard thing, -u for several. Several nouns end in -i.
+1. A noun comes first, and its companions follow in the reverse of their English order:
+   "the small red star" is "lim sara nina la". "A" has no word.
+2. Nouns are soft (star, circle, ring) or hard (square, triangle, cross). Adjectives,
+   "the" and verbs end in -a for one soft thing, -e for several, -o for one hard thing,
+   -u for several. Several nouns end in -i.
 3. The verb stands last and agrees with the subject, however far away that is.
-4. "Falls" and "rises" are two words, *go* with *down* or *up*; "does not" is one, *ne*, before the verb.
+4. "Falls" and "rises" are two words, "go" with "down" or "up"; "does not" is one, "ne",
+   before the verb.
 5. "Behind" and "above" follow what they belong to.
 
 >>> parse("the small red star follows two squares").luma()

@@ -15,7 +15,7 @@ from matplotlib.patches import Arc, Rectangle
 from torch import Tensor
 
 from sora_edu.attention import SelfAttention
-from sora_edu.teach.figures import PALETTE, live, show, show_widget
+from sora_edu.teach.figures import PALETTE, live, power, show, show_widget
 from sora_edu.train.pronouns import EXAMPLES, HAPPENINGS, LONGEST, THINGS, Resolver, tokens
 from sora_edu.train.pronouns import words as words_of
 
@@ -65,14 +65,15 @@ def arcs(ax: Axes, words: Sequence[str], weights: Sequence[float], asking: int, 
             bbox=frame if place == asking else None,
         )
         span = abs(centre - centres[asking])
-        if place != asking and weight > 0.02:
+        if place != asking and weight > 0.03:
             middle = (centre + centres[asking]) / 2
             height = 2 * (4 + 0.35 * span)
+            thick = max(1.5, 9 * weight)
             ax.add_patch(
-                Arc((middle, 1), span, height, theta1=0, theta2=180, lw=9 * weight, color=PALETTE[colour])
+                Arc((middle, 1), span, height, theta1=0, theta2=180, lw=thick, color=PALETTE[colour])
             )
             if weight > 0.1:
-                ax.text(centre, 1.2, f"{100 * weight:.0f} %", ha="center", fontsize=13, color=PALETTE["ink"],
+                ax.text(centre, 1.2, f"{100 * weight:.0f} %", ha="center", fontsize=18, color=PALETTE["ink"],
                         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})  # fmt: skip
     longest = max(abs(centres - centres[asking]))
     ax.set(xlim=(0, letters.sum()), ylim=(-6, 6 + 0.35 * longest))
@@ -81,7 +82,7 @@ def arcs(ax: Axes, words: Sequence[str], weights: Sequence[float], asking: int, 
 
 def resolved(looks: Mapping[str, Sequence[float]]) -> None:
     """Where *it* looks, in sentences that differ in what happens to it: text -> a weight for each word."""
-    fig, axes = plt.subplots(len(looks), 1, figsize=(13, 2.6 * len(looks)))
+    fig, axes = plt.subplots(len(looks), 1, figsize=(13, 2.2 * len(looks)))
     for ax, (text, weights) in zip(np.atleast_1d(axes), looks.items(), strict=True):
         arcs(ax, text.split(), weights, text.split().index("it"))
     said = "; ".join(
@@ -103,10 +104,10 @@ def rounds(model: Resolver, text: str, asking: int | None = None) -> None:
         for number, heads in enumerate(maps, 1)
         for head, row in enumerate(heads[0, :, asking].tolist())
     ]
-    fig, axes = plt.subplots(len(rows), 1, figsize=(13, 2.5 * len(rows)))
+    fig, axes = plt.subplots(len(rows), 1, figsize=(13, 2 * len(rows)))
     for ax, (title, row) in zip(np.atleast_1d(axes), rows, strict=True):
         arcs(ax, words, row, asking, "blue" if "answer" in title else "orange")
-        ax.set_title(title, loc="left", fontsize=15)
+        ax.set_title(title, loc="left", fontsize=18)
     said = "; ".join(f"{title}: mostly at {words[int(np.argmax(row))]}, {100 * max(row):.0f} %"
                      for title, row in rows)  # fmt: skip
     show(fig, alt=f'Where "{words[asking]}" looks in "{text}". {said}.')
@@ -194,16 +195,18 @@ def explore(model: Resolver, text: str = EXAMPLES[0]) -> None:
 
 def tables(weights: Mapping[str, Float[Tensor, "n m"]], words: Sequence[str]) -> None:
     """Tables of weights side by side, a row for each word that asks, with their numbers."""
-    fig, axes = plt.subplots(1, len(weights), figsize=(5.6 * len(weights), 5.4), squeeze=False)
+    size = (3.4 * len(weights) + 1.2, 3.9)
+    fig, axes = plt.subplots(1, len(weights), figsize=size, squeeze=False, sharey=True)
     for ax, (title, table) in zip(axes.flat, weights.items(), strict=True):
         ax.imshow(table, vmin=0, vmax=max(0.5, float(table.max())))
         for (row, column), weight in np.ndenumerate(table.numpy()):
             bright = weight > 0.6 * max(0.5, float(table.max()))
             ax.text(column, row, f"{weight:.2f}"[1:] if weight < 0.995 else "1.0", ha="center", va="center",
-                    fontsize=13, color=PALETTE["ink"] if bright else "white")  # fmt: skip
+                    fontsize=17, color=PALETTE["ink"] if bright else "white")  # fmt: skip
         ax.set(title=title, xticks=range(len(words)), yticks=range(len(words)))
         ax.set_xticklabels(words, rotation=40, ha="right")
         ax.set_yticklabels(words)
+        ax.tick_params(labelsize=17)
     said = "; ".join(f"{title}: diagonal {', '.join(f'{x:.2f}' for x in table.diagonal().tolist())}"
                      for title, table in weights.items())  # fmt: skip
     show(fig, alt=f"Tables of attention weights between six words. {said}.")
@@ -211,7 +214,7 @@ def tables(weights: Mapping[str, Float[Tensor, "n m"]], words: Sequence[str]) ->
 
 def masks(shown: Mapping[str, Bool[Tensor, "n m"]]) -> None:
     """Masks as grids: blue where a row may look at a column."""
-    fig, axes = plt.subplots(1, len(shown), figsize=(4.2 * len(shown), 4), squeeze=False)
+    fig, axes = plt.subplots(1, len(shown), figsize=(3.8 * len(shown), 3.6), squeeze=False)
     for ax, (title, mask) in zip(axes.flat, shown.items(), strict=True):
         ax.imshow(mask, cmap=plt.matplotlib.colors.ListedColormap([PALETTE["pale"], PALETTE["blue"]]),
                   vmin=0, vmax=1)  # fmt: skip
@@ -229,7 +232,7 @@ def masks(shown: Mapping[str, Bool[Tensor, "n m"]]) -> None:
 
 def influence(named: Mapping[str, Float[Tensor, "n n"]]) -> None:
     """Who feels whom: how much each output changes with each input, on grids."""
-    fig, axes = plt.subplots(1, len(named), figsize=(5.4 * len(named), 4.4), squeeze=False)
+    fig, axes = plt.subplots(1, len(named), figsize=(5 * len(named), 4.2), squeeze=False)
     for ax, (title, table) in zip(axes.flat, named.items(), strict=True):
         image = ax.imshow(table / table.max(), vmin=0, vmax=1)
         ax.set(title=title, xlabel="word that is changed", ylabel="answer that feels it")
@@ -247,7 +250,7 @@ def cut(x: Float[Tensor, "b n d"], named: Mapping[str, Float[Tensor, "b h n k"]]
     """Words as rows of coloured channels, and what each head gets of them: colours are words."""
     words, width = x.shape[1:]
     colours = [PALETTE[name] for name in ("blue", "orange", "green", "purple")]
-    fig, axes = plt.subplots(1, 1 + len(named), figsize=(13, 3.6), width_ratios=[1.2] + [1] * len(named))
+    fig, axes = plt.subplots(1, 1 + len(named), figsize=(12, 3.2), width_ratios=[1.2] + [1] * len(named))
 
     def row(ax, values, y):
         for place, value in enumerate(values.tolist()):
@@ -307,15 +310,18 @@ def word_maps(frame: Float[Tensor, "h w c"], weights: Float[Tensor, "n m"], word
 
 def reach(distances: Sequence[int], shares: Mapping[str, Float[Tensor, "seeds distances"]]) -> None:
     """How much of the last answer's influence comes from the first word, over the length of the sentence."""
-    fig, ax = plt.subplots(figsize=(10, 4.6))
+    fig, ax = plt.subplots(figsize=(10.5, 4))
     for (name, runs), colour in zip(shares.items(), ("vermilion", "orange", "blue"), strict=True):
         ax.fill_between(distances, runs.amin(0), runs.amax(0), color=PALETTE[colour], alpha=0.2, lw=0)
         ax.plot(distances, runs.mean(0), "o-", color=PALETTE[colour], label=name)
+    ax.fill_between([], [], color=PALETTE["grey"], alpha=0.4, lw=0, label=f"bands: {len(runs)} seeds")
     ax.plot(distances, [1 / n for n in distances], ":", color=PALETTE["ink"], label="an equal share, 1/n")
     ax.set(xscale="log", yscale="log", xlabel="words in the sentence", ylabel="share of the first word")
     ax.set_xticks(distances, [str(n) for n in distances])
     ax.minorticks_off()
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 0.9))
+    ax.yaxis.set_major_formatter(power)
+    ax.tick_params(labelsize=15)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 0.9), fontsize=15)
     said = "; ".join(f"{name}: {runs.mean(0)[0]:.1e} at {distances[0]} words, {runs.mean(0)[-1]:.1e} at"
                      f" {distances[-1]}" for name, runs in shares.items())  # fmt: skip
     show(fig, alt=f"Share of the first word in what the last answer feels. {said}.")
@@ -329,7 +335,7 @@ def filtered(
     place: int,
 ) -> None:
     """A noisy signal, what two filters make of it, and with which weights they do so at one place."""
-    fig, axes = plt.subplots(2, len(answers), figsize=(13, 6), height_ratios=[2, 1], sharex=True)
+    fig, axes = plt.subplots(2, len(answers), figsize=(11.5, 5), height_ratios=[2, 1], sharex=True)
     for (above, below), (name, answer) in zip(axes.T, answers.items(), strict=True):
         above.plot(noisy, ".", color=PALETTE["grey"], label="noisy")
         above.plot(clean, color=PALETTE["ink"], lw=1.5, label="clean")
@@ -338,7 +344,9 @@ def filtered(
         above.set_title(f"{name}: error {(answer - clean).square().mean().sqrt():.3f}")
         below.bar(range(len(noisy)), weights[name][place], width=1.0, color=PALETTE["vermilion"])
         below.set(xlabel="place", ylabel="weight")
-    axes[0, 0].legend(loc="upper left")
+        for ax in (above, below):
+            ax.tick_params(labelsize=15)
+    axes[0, 0].legend(loc="upper left", fontsize=15)
     said = "; ".join(f"{name}: error {(a - clean).square().mean().sqrt():.3f}" for name, a in answers.items())
     show(
         fig,
@@ -367,7 +375,7 @@ def cost(
     lengths: Sequence[int], macs: Callable[[int], int], width: int, seconds: Sequence[float] | None = None
 ) -> None:
     """What attention costs over the number of tokens: counted, and, if given, measured."""
-    fig, axes = plt.subplots(1, 1 if seconds is None else 2, figsize=(9 if seconds is None else 13, 4.6))
+    fig, axes = plt.subplots(1, 1 if seconds is None else 2, figsize=(10 if seconds is None else 12, 4))
     left, *right = np.atleast_1d(axes)
     left.plot(lengths, [macs(n) / 1e9 for n in lengths], "o-", color=PALETTE["blue"], label="all of it")
     left.plot(
@@ -379,7 +387,7 @@ def cost(
     )
     left.axvline(2 * width, color=PALETTE["grey"], ls=":", lw=2, label="n = 2d")
     left.set(ylabel="G MACs", title="counted")
-    left.legend(loc="lower right")
+    left.legend(loc="lower right", fontsize=15)
     for ax in right:
         ax.plot(lengths, [1000 * s for s in seconds], "o-", color=PALETTE["vermilion"])
         ax.set(ylabel="milliseconds", title="measured on this machine")
@@ -387,6 +395,8 @@ def cost(
         ax.set(xlabel="tokens", xscale="log", yscale="log")
         ax.set_xticks(lengths, [str(n) for n in lengths])
         ax.minorticks_off()
+        ax.yaxis.set_major_formatter(power)
+        ax.tick_params(labelsize=15)
     steps = [macs(b) / macs(a) for a, b in pairwise(lengths)]
     show(
         fig,
@@ -400,7 +410,7 @@ def cost(
 
 def pronoun_curves(reference: Mapping[str, Mapping], mine: Mapping[str, Sequence[tuple[int, float]]]) -> None:
     """The learner's curves over the spread of the reference's five runs."""
-    fig, ax = plt.subplots(figsize=(11, 5))
+    fig, ax = plt.subplots(figsize=(11, 4.6))
     for name, curves in reference.items():
         runs, colour = 100 * np.array(curves["share_right"]), PALETTE[LOOKS[name]]
         ax.fill_between(curves["steps"], runs.min(0), runs.max(0), color=colour, alpha=0.2, lw=0)
@@ -411,7 +421,7 @@ def pronoun_curves(reference: Mapping[str, Mapping], mine: Mapping[str, Sequence
         ax.plot(steps, [100 * s for s in shares], color=PALETTE[LOOKS[name]], label=f"{name} (yours)")
     ax.axhline(50, color=PALETTE["grey"], linestyle=":", linewidth=1.5)
     ax.set(xlabel="training step", ylabel="right on fresh pairs (%)", ylim=(0, 104))
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 0.9))
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 0.9), fontsize=15)
     yours = ", ".join(f"{name} {100 * curve[-1][1]:.0f} %" for name, curve in mine.items())
     others = ", ".join(
         f"{name} {100 * min(r[-1] for r in c['share_right']):.0f} to"

@@ -13,7 +13,7 @@ from torch import Tensor
 from sora_edu.data.digits import digits
 from sora_edu.diffusion import Levels, add_noise, cosine_levels, flow_levels, linear_levels
 from sora_edu.samplers import ddim, make_grid
-from sora_edu.teach.figures import PALETTE, live, show
+from sora_edu.teach.figures import PALETTE, live, power, show
 from sora_edu.train.denoising import energy_distance, perfect_network
 
 Pictures = Float[Tensor, "b 1 8 8"]
@@ -96,14 +96,14 @@ def schedules(picture: Float[Tensor, "1 8 8"], seed: int = 0) -> None:
         alt="One handwritten digit with more and more noise, in three rows: linear, cosine, flow. The linear "
         "schedule has hidden it by t = 0.5, the other two a little later.",
     )  # fmt: skip
-    fig, (left, right) = plt.subplots(1, 2, figsize=(12, 4))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8))
     t = torch.linspace(0.001, 0.999, 400, dtype=torch.float64)
     for name, (levels, colour) in SCHEDULES.items():
         alpha, sigma = levels(t)
         left.plot(t, alpha**2 / (alpha**2 + sigma**2), color=PALETTE[colour], label=name)
         right.plot(t, (alpha / sigma).log(), color=PALETTE[colour])
     left.set(xlabel="t", ylabel="share of variance", title="how much of it is data")
-    left.legend()
+    left.legend(fontsize=15)
     right.set(xlabel="t", ylabel="λ = log(α / σ)", title="signal to noise, as a logarithm", ylim=(-7, 7))
     right.axhline(0, color=PALETTE["grey"], linewidth=1.5, linestyle=":")
     show(
@@ -116,31 +116,42 @@ def schedules(picture: Float[Tensor, "1 8 8"], seed: int = 0) -> None:
 def clouds(
     panels: Mapping[str, Float[Tensor, "n 2"]], *, alt: str, real: Float[Tensor, "m 2"] | None = None
 ) -> None:
-    """Clouds of points side by side; with `real`, its points in grey and each cloud's distance from it."""
-    fig, axes = plt.subplots(1, len(panels), figsize=(3.1 * len(panels), 3.5), squeeze=False)
+    """Clouds of points side by side; with `real`, its points in grey and each cloud's distance from it.
+
+    A cloud that has shrunk to a spot has a ring around it.
+    """
+    fig, axes = plt.subplots(1, len(panels), figsize=(3.1 * len(panels), 3.2), squeeze=False)
     for ax, (name, points) in zip(axes[0], panels.items(), strict=True):
         if real is not None:
             ax.plot(*real[:600].T, ".", color=PALETTE["grey"], markersize=2, alpha=0.6)
             ax.set_xlabel(f"distance {round(energy_distance(points, real), 3) + 0.0:.3f}")
         ax.plot(*points[:600].T, ".", color=PALETTE["blue"], markersize=4)
-        ax.set(xlim=(-2.6, 2.6), ylim=(-2.2, 2.2), aspect="equal", xticks=[], yticks=[])
+        if points.std(0).max() < 0.1:
+            ax.plot(*points.mean(0), "o", markersize=26, markerfacecolor="none", markeredgewidth=2.5,
+                    markeredgecolor=PALETTE["vermilion"])  # fmt: skip
+        ax.set(xlim=(-3.2, 3.2), ylim=(-2.2, 2.2), aspect="equal", xticks=[], yticks=[])
         ax.set_title(name.replace(", ", ",\n"), fontsize=15)
     show(fig, alt=alt)
 
 
 def seeds_compared(reference: Mapping[str, Sequence[float]], floor: float, *, title: str) -> None:
-    """Distances of several runs, a dot each and a bar at their median.
+    """Distances of several runs, a dot each and a bar at their median; a line joins the dots of one seed.
 
     Where distances differ much the scale is logarithmic from 0.003 on, and even below, for by chance one can
     be negative.
     """
-    fig, ax = plt.subplots(figsize=(10, 0.75 * len(reference) + 1.4))
+    fig, ax = plt.subplots(figsize=(10, 0.7 * len(reference) + 1.8))
+    for values in zip(*reference.values(), strict=True):
+        (seed,) = ax.plot(values, range(0, -len(values), -1), color=PALETTE["grey"], linewidth=1, zorder=1)
     for place, values in enumerate(reference.values()):
-        ax.plot(values, [-place] * len(values), "o", color=PALETTE["blue"], alpha=0.6, markersize=10)
-        ax.plot(
+        (run,) = ax.plot(values, [-place] * len(values), "o", color=PALETTE["blue"], alpha=0.6, markersize=10)
+        (middle,) = ax.plot(
             [np.median(values)] * 2, [-place - 0.3, -place + 0.3], color=PALETTE["vermilion"], linewidth=3
         )
+    names = ("dot: a run", "bar: median", "line: the same seed")
+    fig.legend([run, middle, seed], names, loc="outside lower center", ncols=3, fontsize=15)
     ax.set(yticks=[-k for k in range(len(reference))], yticklabels=list(reference), title=title)
+    ax.tick_params(labelsize=15)
     ax.set(xlabel="energy distance from the real points (left is better)", ylim=(0.6 - len(reference), 0.5))
     if max(map(max, reference.values())) > 0.01:
         ax.set_xscale("symlog", linthresh=0.003)
@@ -159,17 +170,19 @@ def seeds_compared(reference: Mapping[str, Sequence[float]], floor: float, *, ti
 
 def orders(errors: Mapping[str, Mapping[int, float]]) -> None:
     """Errors of samplers against their steps, both on logarithmic scales, with slopes 1 and 2."""
-    fig, ax = plt.subplots(figsize=(9, 5))
+    fig, ax = plt.subplots(figsize=(10, 4.4))
     for (name, found), colour in zip(errors.items(), ("blue", "vermilion", "green"), strict=False):
         ax.plot(list(found), np.abs(list(found.values())), "o-", color=PALETTE[colour], label=name)
     steps = np.array(list(next(iter(errors.values()))), dtype=float)
-    for power, style in ((1, ":"), (2, "--")):
-        line = 0.25 * (steps / steps[0]) ** -power
-        ax.plot(steps, line, style, color=PALETTE["grey"], linewidth=2, label=f"slope -{power}")
+    for slope, style in ((1, ":"), (2, "--")):
+        line = 0.25 * (steps / steps[0]) ** -slope
+        ax.plot(steps, line, style, color=PALETTE["grey"], linewidth=2, label=f"slope -{slope}")
     ax.set(xscale="log", yscale="log", xlabel="network evaluations", ylabel="error at the end")
     ax.set_xticks(steps, [f"{int(s)}" for s in steps])
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    ax.yaxis.set_major_formatter(power)
+    ax.tick_params(labelsize=15)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=15)
     told = "; ".join(
         f"{name}: " + ", ".join(f"{abs(error):.3g} at {count}" for count, error in found.items())
         for name, found in errors.items()

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import Tensor
 
@@ -87,17 +88,18 @@ def gallery(
 ) -> None:
     """Rows of pictures, each row with a name at its left; `titles` stand above the columns."""
     columns = max(map(len, rows.values()))
+    side = 1.3 if len(rows) < 4 else 0.95  # inches
     fig, axes = plt.subplots(
-        len(rows), columns, figsize=(1.3 * columns + 2.2, 1.32 * len(rows) + 0.4), squeeze=False
+        len(rows), columns, figsize=(side * columns + 2.2, 0.95 * side * len(rows) + 0.7), squeeze=False
     )
     for line, (name, pictures) in zip(axes, rows.items(), strict=True):
         for ax in line:
             bare(ax)
         for ax, picture in zip(line, pictures, strict=False):
             ax.imshow(pixels(picture))
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=14)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=17)
     for ax, title in zip(axes[0], titles or (), strict=False):
-        ax.set_title(title, fontsize=13)
+        ax.set_title(title, fontsize=17)
     show(fig, alt=alt)
 
 
@@ -161,7 +163,7 @@ def _box(ax: Axes, x: Real, y: Real, width: Real, text: str, face: str) -> None:
             edgecolor=PALETTE["ink"], linewidth=1.2, zorder=3,
         )
     )  # fmt: skip
-    ax.text(x + width / 2, y, text, ha="center", va="center_baseline", fontsize=13, zorder=4)
+    ax.text(x + width / 2, y, text, ha="center", va="center_baseline", fontsize=16, zorder=4)
 
 
 def _arrow(ax: Axes, start: tuple[Real, Real], end: tuple[Real, Real], colour: str = "ink") -> None:
@@ -170,8 +172,8 @@ def _arrow(ax: Axes, start: tuple[Real, Real], end: tuple[Real, Real], colour: s
 
 
 def _circle(ax: Axes, x: Real, y: Real, text: str, face: str) -> None:
-    ax.plot(x, y, "o", markersize=19, color=face, markeredgecolor=PALETTE["ink"], zorder=3)
-    ax.text(x, y, text, ha="center", va="center", fontsize=14, zorder=4)
+    ax.plot(x, y, "o", markersize=22, color=face, markeredgecolor=PALETTE["ink"], zorder=3)
+    ax.text(x, y, text, ha="center", va="center", fontsize=17, zorder=4)
 
 
 def _branch(ax: Axes, x: Real, layer: str, norm: str, told: str, gated: bool) -> Real:
@@ -185,7 +187,7 @@ def _branch(ax: Axes, x: Real, layer: str, norm: str, told: str, gated: bool) ->
     if gated:
         _arrow(ax, (end, up), (end + 2, up))
         _circle(ax, end + 3, up, "×", warm)
-        ax.text(end + 3, up - 2.3, "gate", ha="center", va="center", fontsize=12)
+        ax.text(end + 3, up - 2.4, "gate", ha="center", va="center")
         end += 4
     ax.plot([end, end + 2.5], [up, up], color=PALETTE["ink"], lw=1.6, zorder=2)
     _arrow(ax, (end + 2.5, up), (end + 2.5, 1.1))
@@ -200,31 +202,32 @@ def _branch(ax: Axes, x: Real, layer: str, norm: str, told: str, gated: bool) ->
 
 def blocks(*names: str) -> None:
     """One or more designs of the block, drawn from left to right; what the condition touches is coloured."""
-    heights = [1.9 if name == "in_context" else 2.7 for name in names]  # inches
+    heights = [1.8 if name == "in_context" else 2.8 for name in names]  # inches
+    wide = 13 if "cross_attention" in names else 11.5
     fig, axes = plt.subplots(
-        len(names), 1, figsize=(12.5, sum(heights)), squeeze=False, height_ratios=heights
+        len(names), 1, figsize=(wide, sum(heights)), squeeze=False, height_ratios=heights
     )
     for ax, name in zip(axes[:, 0], names, strict=True):
         modulated = name in ("adaln", "adaln_zero")
         layers = ["self-attention", "MLP"]
         if name == "cross_attention":
             layers.insert(1, "cross-attention")
-        x, told = 12.0, "norm" if modulated else ""
+        x, told = 14.5, "norm" if modulated else ""
         for layer in layers:
             asked = "layer" if layer == "cross-attention" else told
             x = _branch(ax, x, layer, "LN", asked, name == "adaln_zero") + 4
         _arrow(ax, (0, 0), (x, 0))
         for k in range(4):
-            ax.add_patch(Rectangle((0.2 + 1.5 * k, -0.7), 1.2, 1.4, color=PALETTE["blue"], zorder=4))
+            ax.add_patch(Rectangle((0.2 + 2.1 * k, -0.9), 1.8, 1.8, color=PALETTE["blue"], zorder=4))
         if name == "in_context":
             for k, letter in enumerate("ty"):
-                ax.add_patch(Rectangle((6.2 + 1.7 * k, -0.8), 1.5, 1.6, color=PALETTE["vermilion"], zorder=4))
-                ax.text(6.95 + 1.7 * k, 0, letter, color="white", ha="center", va="center", zorder=5)
+                ax.add_patch(Rectangle((8.8 + 2.3 * k, -1.2), 2, 2.4, color=PALETTE["vermilion"], zorder=4))
+                ax.text(9.8 + 2.3 * k, 0, letter, color="white", ha="center", va="center", zorder=5)
         else:
-            ax.plot([12, x - 4], [11.2, 11.2], color=PALETTE["vermilion"], lw=3)
-            ax.text(11.4, 11.2, "t, y", color=PALETTE["vermilion"], fontsize=15, ha="right", va="center")
+            ax.plot([14.5, x - 4], [11.2, 11.2], color=PALETTE["vermilion"], lw=3)
+            ax.text(13.9, 11.2, "t, y", color=PALETTE["vermilion"], fontsize=17, ha="right", va="center")
         ax.set_title(f"{LOOKS[name][0]}: {_TOLD[name]}", loc="left")
-        ax.set(xlim=(-0.5, 104), ylim=(-2.2, 8.5 if name == "in_context" else 13))
+        ax.set(xlim=(-0.5, x + 0.5), ylim=(-2.2, 8.5 if name == "in_context" else 13))
         ax.axis("off")
     drawn = "; ".join(f"{LOOKS[name][0]}: {_TOLD[name]}" for name in names)
     show(fig, alt=f"The block from left to right, patches on a line that every layer adds to. {drawn}.")
@@ -237,7 +240,7 @@ def answers(asked: Mapping[str, Float[Tensor, "n d"]]) -> None:
     spoken = []
     for ax, (name, values) in zip(axes, asked.items(), strict=True):
         image = ax.imshow(values, aspect="auto", cmap=DIVERGING, vmin=-most, vmax=most)
-        ax.set(title=name, xlabel="channel")
+        ax.set(title=name, xlabel="channel", yticks=range(0, len(values), 5))
         spoken.append(f"{name}: patches differ by {float(values.std(dim=0).mean()):.2f} on average")
     axes[0].set_ylabel("patch")
     fig.colorbar(image, ax=axes, label="added")
@@ -305,49 +308,55 @@ _TOLD_BY = {"class": "told the class (1 token)", "caption": "told the caption (a
 
 
 def race(kept: Mapping, mine: Mapping[str, Mapping[str, Sequence]] | None = None) -> None:
-    """Validation losses of the four designs by share of the budget; the learner's own by step, in front.
+    """Validation losses of the four designs by training step; the learner's own in a panel of their own.
 
     Args:
         kept: the reference runs, drawn as bands over their seeds.
         mine: for designs told the class, "steps" and "loss", as `conditioning.train` returns them.
     """
-    fig, axes = plt.subplots(1, 2, figsize=(13, 4.8), sharey=True)
+    titles = (*_TOLD_BY.values(), *(("the first steps, with yours",) if mine else ()))
+    fig, axes = plt.subplots(1, len(titles), figsize=(14, 4.4))
     spoken = []
-    for ax, (told, title) in zip(axes, _TOLD_BY.items(), strict=True):
+    for ax, (told, _) in zip(axes, _TOLD_BY.items(), strict=False):
         for name, (label, colour) in LOOKS.items():
             part = kept[told][name]
             runs, steps = np.array(part["loss"]), np.array(part["steps"])
             ax.fill_between(steps, runs.min(0), runs.max(0), color=PALETTE[colour], alpha=0.25, lw=0)
-            ax.plot(steps, runs.mean(0), "--", lw=1.8, color=PALETTE[colour], label=label)
+            ax.plot(steps, runs.mean(0), "--", lw=1.8, color=PALETTE[colour])
             spoken.append(f"{label}, {told}, {runs[:, -1].mean():.3f}")
-        ax.set(title=title, xlabel="training step", yscale="log")
+        ax.set(yscale="log", ylim=(0.28, 2.6))
         ax.set_yticks([0.3, 0.4, 0.6, 1, 2], ["0.3", "0.4", "0.6", "1", "2"])
         ax.minorticks_off()
     if mine:
-        _sprint(axes[0], kept["class"], mine)
+        _sprint(axes[2], kept["class"], mine)
+    for ax, title in zip(axes, titles, strict=True):
+        ax.set_title(title.replace(" (", "\n("))
+        ax.set_xlabel("training step")
+        ax.tick_params(labelsize=15)
     axes[0].set_ylabel("loss on fresh pictures")
-    handles, labels = axes[0].get_legend_handles_labels()
-    axes[1].legend(handles, labels, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    show(fig, alt=f"Losses of four designs during training. Reference runs end at: {'; '.join(spoken)}.")
+    handles = [Line2D([], [], color=PALETTE[colour], label=label) for label, colour in LOOKS.values()]
+    handles += [Line2D([], [], color=PALETTE["ink"], ls="--", lw=1.8, label="reference")]
+    handles += [Line2D([], [], color=PALETTE["ink"], label="yours")] if mine else []
+    fig.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=15)
+    beside = " A third panel shows the first steps with yours." if mine else ""
+    show(
+        fig,
+        alt=f"Losses of four designs during training. Reference runs end at: {'; '.join(spoken)}.{beside}",
+    )
 
 
 def _sprint(ax: Axes, kept: Mapping, mine: Mapping[str, Mapping[str, Sequence]]) -> None:
     """The first steps once more, enlarged, with the learner's own curves in front."""
-    inset = ax.inset_axes((0.5, 0.52, 0.48, 0.36))
     for name, curve in mine.items():
-        label, colour = LOOKS[name]
-        part = kept[name]
-        inset.plot(part["steps"], np.mean(part["loss"], axis=0), "--", lw=1.5, color=PALETTE[colour])
-        inset.plot(curve["steps"], curve["loss"], color=PALETTE[colour])
-        ax.plot([], [], color=PALETTE[colour], label=f"{label}, yours")
-    inset.set(xlim=(0, max(curve["steps"][-1] for curve in mine.values())), ylim=(1.5, 2.3))
-    inset.set_title("the first steps, with yours", fontsize=12)
-    inset.tick_params(labelsize=11)
+        part, colour = kept[name], PALETTE[LOOKS[name][1]]
+        ax.plot(part["steps"], np.mean(part["loss"], axis=0), "--", lw=1.8, color=colour)
+        ax.plot(curve["steps"], curve["loss"], color=colour)
+    ax.set(xlim=(0, max(curve["steps"][-1] for curve in mine.values())), ylim=(1.5, 2.3))
 
 
 def outcomes(kept: Mapping) -> None:
     """How each design ended: loss, what is read in its pictures, and beside them the paper's FID."""
-    fig, axes = plt.subplots(1, 4, figsize=(16, 4.4))
+    fig, axes = plt.subplots(1, 4, figsize=(14, 4.4), sharey=True)
     spoken = []
     for place, (name, (label, colour)) in enumerate(LOOKS.items()):
         for offset, told, marker in ((-0.14, "class", "o"), (0.14, "caption", "s")):
@@ -355,24 +364,29 @@ def outcomes(kept: Mapping) -> None:
             ends = [run[-1] for run in part["loss"]]
             read, ground = ([100 * share for share in part[what]] for what in ("both", "ground"))
             for ax, values in zip(axes, (ends, read, ground), strict=False):
-                ax.plot(len(values) * [place + offset], values, marker, color=PALETTE[colour], alpha=0.8)
+                ax.plot(values, len(values) * [place + offset], marker, color=PALETTE[colour], alpha=0.8)
                 ax.plot(
-                    place + offset + np.array([-0.1, 0.1]), 2 * [np.mean(values)], color=PALETTE["ink"], lw=2
+                    2 * [np.mean(values)], place + offset + np.array([-0.1, 0.1]), color=PALETTE["ink"], lw=2
                 )
             spoken.append(f"{label}, {told}: loss {np.mean(ends):.3f}, {np.mean(read):.0f} % read right")
-        axes[3].plot(place, PAPER_DESIGNS[name].fid, "D", color=PALETTE[colour], markersize=10)
-    for marker, told in (("o", "class"), ("s", "caption")):
+        axes[3].plot(PAPER_DESIGNS[name].fid, place, "D", color=PALETTE[colour], markersize=10)
+    for marker, told in (("o", "told the class"), ("s", "told the caption")):
         axes[0].plot([], [], marker, color=PALETTE["grey"], label=told)
-    axes[0].legend(fontsize=12)
-    titles = ("loss at the end", "colour and shape right (%)", "ground right (%)", "FID in the paper (class)")
+    fig.legend(loc="outside lower center", ncols=2, fontsize=15)
+    titles = (
+        *("loss\nat the end", "colour and\nshape right (%)", "ground\nright (%)"),
+        "FID in the\npaper (class)",
+    )
     for ax, title in zip(axes, titles, strict=True):
-        ax.set_title(title, fontsize=15)
-        ax.set_xticks(
-            range(len(LOOKS)), [label.replace("-", "-\n") for label, _ in LOOKS.values()], fontsize=12
-        )
-        ax.set_xlim(-0.5, len(LOOKS) - 0.5)
-    for ax, top in zip(axes[1:], (105, 105, 40), strict=True):
-        ax.set_ylim(0, top)
+        ax.set_title(title)
+        ax.tick_params(labelsize=15)
+        for place in range(len(LOOKS) - 1):
+            ax.axhline(place + 0.5, color="#D8D8D8", lw=1)
+    axes[0].set_yticks(range(len(LOOKS)), [label for label, _ in LOOKS.values()])
+    axes[0].set_ylim(len(LOOKS) - 0.5, -0.5)  # the first design on top
+    for ax, top in zip(axes[1:], (100, 100, 40), strict=True):
+        ax.set(xlim=(-0.05 * top, 1.05 * top), xticks=(0, top // 2, top))
+    fig.get_layout_engine().set(wspace=0.06)
     quoted = ", ".join(f"{LOOKS[name][0]} {quote.fid}" for name, quote in PAPER_DESIGNS.items())
     show(
         fig,
@@ -386,7 +400,8 @@ def ranking(kept: Mapping) -> list[str]:
     for told, title in _TOLD_BY.items():
         ends = {name: np.array([run[-1] for run in kept[told][name]["loss"]]) for name in LOOKS}
         order = sorted(LOOKS, key=lambda name: ends[name].mean())
-        lines.append(f"{title}: " + ", ".join(f"{LOOKS[name][0]} {ends[name].mean():.3f}" for name in order))
+        listed = ", ".join(f"{LOOKS[name][0]} {ends[name].mean():.3f}" for name in order)
+        lines.append(f"{title}:\n    {listed}")
         for better, worse in pairwise(order):
             won = int((ends[better] < ends[worse]).sum())
             lines.append(

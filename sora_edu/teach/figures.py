@@ -116,6 +116,12 @@ def bare(ax: Axes) -> None:
     ax.spines[:].set_visible(False)
 
 
+def power(value: float | int, _: object = None) -> str:
+    """The label of a power of ten on an axis, in letters of one size: a raised exponent would be small."""
+    exponent = round(np.log10(value))
+    return f"{value:g}" if -5 < exponent < 5 else f"1e{exponent}"
+
+
 def pixels(picture: Float[Tensor, "c h w"]) -> np.ndarray:
     """A picture in [-1, 1] for imshow: three channels are colours, one is ink on white."""
     values = ((picture.detach() + 1) / 2).clamp(0, 1).permute(1, 2, 0)
@@ -273,11 +279,11 @@ def timeline(events: Sequence[Event]) -> None:
     """
     years = _lanes(events)
     height = sum(map(len, years.values()))
-    fig, ax = plt.subplots(figsize=(13.5, 1 + 0.36 * height), dpi=80)
+    fig, ax = plt.subplots(figsize=(13.5, 1 + 0.3 * height), dpi=80)
     row = 0
     for year, lanes in years.items():
         ax.axhline(row - 0.55, color="#DDDDDD", linewidth=1)
-        ax.text(0.35, row, str(year), ha="right", va="center_baseline", fontsize=16, fontweight="bold")
+        ax.text(0.35, row, str(year), ha="right", va="center_baseline", fontsize=18, fontweight="bold")
         for lane in lanes:
             for event in lane:
                 _draw_event(ax, event, row)
@@ -287,9 +293,9 @@ def timeline(events: Sequence[Event]) -> None:
     ax.set(xlim=(-0.4, 12.6), ylim=(height - 0.4, -0.7), yticks=[])
     ax.set_xticks(range(1, 13), list("JFMAMJJASOND"))
     ax.xaxis.tick_top()
-    ax.tick_params(length=0)
+    ax.tick_params(length=0, labelsize=18)
     ax.spines[:].set_visible(False)
-    ax.legend(loc="upper center", fontsize=15, ncols=3, bbox_to_anchor=(0.5, 0))
+    ax.legend(loc="upper center", fontsize=18, ncols=3, bbox_to_anchor=(0.5, 0))
     listed = "; ".join(f"{e.year}-{e.month:02d} {e.event}" for e in events)
     show(fig, alt=f"A calendar of {len(events)} events: {listed}.")
 
@@ -297,7 +303,8 @@ def timeline(events: Sequence[Event]) -> None:
 def _draw_event(ax, event: Event, row: int) -> None:
     ax.plot(event.month, row, "o", color=PALETTE[_KINDS[event.kind][0]], markersize=9)
     side, align = (-0.14, "right") if _is_late(event) else (0.14, "left")
-    ax.text(event.month + side, row, event.event, ha=align, va="center_baseline", color=PALETTE["ink"])
+    ax.text(event.month + side, row, event.event, ha=align, va="center_baseline", fontsize=18,
+            color=PALETTE["ink"])  # fmt: skip
 
 
 def _is_late(event: Event) -> bool:

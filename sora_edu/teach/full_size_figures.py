@@ -39,20 +39,24 @@ def walk(stages: Mapping[str, Tensor | Sequence[Tensor]], owned: int) -> None:
     """
     devices = len(next(iter(stages.values())))
     widest = max(held.numel() for rows in stages.values() for held in rows)
-    fig, ax = plt.subplots(figsize=(2.9 * len(stages), 1.1 * devices + 0.6))
-    for column, (name, rows) in enumerate(stages.items()):
-        left = column * (widest + 1.2)
-        ax.text(left + widest / 2, devices + 0.18, name, ha="center", va="bottom", fontsize=14)
+    across = min(3, len(stages))
+    down = -(-len(stages) // across)
+    fig, ax = plt.subplots(figsize=(4.5 * across, down * (0.6 * devices + 0.7)))
+    for number, (name, rows) in enumerate(stages.items()):
+        left, floor = number % across * (widest + 1), (down - 1 - number // across) * (devices + 1)
+        ax.text(left + widest / 2, floor + devices + 0.1, name, ha="center", va="bottom", fontsize=17)
         for device, held in enumerate(rows):
             first = device * owned if held.numel() == owned else 0
             for i, value in enumerate(held.flatten().tolist()):
-                x, y = left + first + i, devices - 1 - device
+                x, y = left + first + i, floor + devices - 1 - device
                 colour = PALETTE[_DEVICES[(first + i) // owned % len(_DEVICES)]]
                 ax.add_patch(Rectangle((x, y + 0.12), 0.94, 0.72, color=colour, alpha=0.3, lw=0))
-                ax.text(x + 0.47, y + 0.48, f"{value:.2g}", ha="center", va="center", fontsize=12)
-    for device in range(devices):
-        ax.text(-0.4, devices - 0.52 - device, f"device {device}", ha="right", va="center", fontsize=14)
-    ax.set(xlim=(-2.6, len(stages) * (widest + 1.2)), ylim=(0, devices + 0.6))
+                ax.text(x + 0.47, y + 0.48, f"{value:.2g}", ha="center", va="center", fontsize=15)
+        if left == 0:
+            for device in range(devices):
+                middle = floor + devices - 0.52 - device
+                ax.text(-0.3, middle, f"device {device}", ha="right", va="center", fontsize=17)
+    ax.set(xlim=(-2.2, across * (widest + 1) - 1), ylim=(0, down * (devices + 1) - 0.4))
     bare(ax)
     spoken = "; ".join(
         f"{name}: " + " and ".join(str([round(v, 2) for v in held.flatten().tolist()]) for held in rows)
@@ -67,7 +71,7 @@ def memory_by_devices(
     """Bytes on each device for states and activations: as copies, and in shares, by the number of devices."""
     weights = video_dit_parameters(config)
     kept = activation_bytes(config, clip_tokens(*clip), checkpointing=True) / 1e9
-    fig, ax = plt.subplots(figsize=(10, 4.4))
+    fig, ax = plt.subplots(figsize=(12, 4.6))
     spoken = []
     for k, (name, stage, colour) in enumerate((("copies", 0, "vermilion"), ("shares", 3, "blue"))):
         states = [state_bytes(weights, count, stage) / 1e9 for count in devices]
@@ -75,13 +79,14 @@ def memory_by_devices(
         ax.bar(places, states, 0.36, color=PALETTE[colour], label=f"weights and all, {name}")
         ax.bar(places, kept, 0.36, bottom=states, color=PALETTE["grey"], label=None if k else "activations")
         for x, height in zip(places, states, strict=True):
-            ax.text(x, height + kept, f"{height + kept:.0f}", ha="center", va="bottom", fontsize=12)
+            ax.text(x, height + kept, f"{height + kept:.0f}", ha="center", va="bottom", fontsize=15)
         spoken.append(f"{name}: {', '.join(f'{s + kept:.0f}' for s in states)}")
     ax.axhline(memory / 1e9, color=PALETTE["ink"], linestyle="--", linewidth=1.5)
-    ax.text(len(devices) - 0.45, memory / 1e9, "what one device has", ha="right", va="bottom", fontsize=13)
+    ax.text(len(devices) - 0.45, memory / 1e9, "what one device has", ha="right", va="bottom", fontsize=15)
     ax.set_xticks(range(len(devices)), [str(count) for count in devices])
     ax.set(xlabel="devices", ylabel="GB on each", ylim=(0, 1.35 * memory / 1e9))
-    ax.legend(loc="upper right", ncols=3, fontsize=12)
+    ax.tick_params(labelsize=15)
+    ax.legend(loc="upper right", ncols=3, fontsize=15)
     counts = ", ".join(map(str, devices))
     show(fig, alt=f"Bars of GB on each device for {counts} devices. {'. '.join(spoken)}.")
 
@@ -97,7 +102,7 @@ def losses_of_runs(kept: Mapping, mine: Mapping[str, Mapping[int, float]] | None
         "2": ("two processes", PALETTE["orange"], 5, "-"),
         "killed": (f"killed after step {after}, started again", PALETTE["ink"], 1.5, "--"),
     }
-    fig, (left, right) = plt.subplots(1, 2, figsize=(13, 4.6))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(13, 4.3))
     alone = kept["runs"]["1"]["losses"]
     spoken = []
     for name, (label, colour, width, line) in looks.items():
@@ -115,8 +120,10 @@ def losses_of_runs(kept: Mapping, mine: Mapping[str, Mapping[int, float]] | None
     left.set(xlabel="step", ylabel="mean loss of ten steps")
     right.set(xlabel="step", ylabel="difference to one process")
     right.ticklabel_format(axis="y", style="scientific", scilimits=(0, 0))
-    left.legend(fontsize=12)
-    right.legend(fontsize=12)
+    right.yaxis.offsetText.set_fontsize(15)
+    for ax in (left, right):
+        ax.tick_params(labelsize=15)
+    fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=15)
     steps, values = _by_step(alone)
     show(fig, alt=(
         f"Left, the loss goes from {values[0]:.2f} to {values[-1]:.2f} in {steps[-1]} steps; the lines of one"
@@ -127,7 +134,7 @@ def losses_of_runs(kept: Mapping, mine: Mapping[str, Mapping[int, float]] | None
 
 def bent_to_fit(videos: Sequence[tuple[int, int]], buckets: Sequence[Bucket]) -> None:
     """Frames of videos (height, width); over each what its bucket shows, and what a square crop would."""
-    fig, axes = plt.subplots(1, len(videos), figsize=(2.9 * len(videos), 3.2), squeeze=False)
+    fig, axes = plt.subplots(1, len(videos), figsize=(2.9 * len(videos), 3.6), squeeze=False)
     spoken = []
     for ax, (height, width), bucket in zip(axes[0], videos, buckets, strict=True):
         scale = max(bucket.height / height, bucket.width / width)
@@ -142,10 +149,10 @@ def bent_to_fit(videos: Sequence[tuple[int, int]], buckets: Sequence[Bucket]) ->
         corner = ((width / longest - side) / 2, (height / longest - side) / 2)
         ax.add_patch(Rectangle(corner, side, side, fill=False, ec=PALETTE["vermilion"], lw=2, ls="--"))
         share = share_kept(height, width, bucket)
-        ax.set_title(
-            f"{width} x {height}\nto {bucket.width} x {bucket.height}\n{share:.0%} kept", fontsize=12
-        )
-        ax.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), aspect="equal")
+        said = f"{width} x {height}\nto {bucket.width} x {bucket.height}\n{share:.0%} kept"
+        ax.set_title(said, fontsize=17)
+        middle = width / longest / 2
+        ax.set(xlim=(middle - 0.55, middle + 0.55), ylim=(-0.05, 1.05), aspect="equal")
         bare(ax)
         spoken.append(f"{width} x {height} to {bucket.width} x {bucket.height}, {share:.0%} kept")
     show(fig, alt=f"Frames in grey, what a bucket shows in blue, a square crop dashed: {'; '.join(spoken)}.")
@@ -160,11 +167,12 @@ def distance_by_samples(width: int = 16, counts: Sequence[int] = (20, 40, 80, 16
     found = [
         [frechet(*torch.randn(2, count, width, generator=generator)) for _ in range(10)] for count in counts
     ]
-    fig, ax = plt.subplots(figsize=(8.5, 4.2))
+    fig, ax = plt.subplots(figsize=(10.5, 4.2))
     middle = [sum(row) / len(row) for row in found]
     ax.fill_between(counts, [min(row) for row in found], [max(row) for row in found], alpha=0.25)
     ax.loglog(counts, middle, "o-", color=PALETTE["blue"])
     ax.set(xlabel="samples in each set", ylabel="Fréchet distance")
+    ax.tick_params(labelsize=15)
     show(fig, alt=(
         f"The distance of two sets of the same kind with {width} features falls from {middle[0]:.1f} for "
         f"{counts[0]} samples to {middle[-1]:.2f} for {counts[-1]}, where 0 would be right."

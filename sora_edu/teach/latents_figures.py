@@ -38,7 +38,7 @@ def round_trip(
     """Pictures, the channels of their latents, and the pictures that are decoded from them."""
     channels = latents.shape[1]
     fig, axes = plt.subplots(
-        len(images), channels + 2, figsize=(1.9 * (channels + 2), 1.9 * len(images) + 0.4)
+        len(images), channels + 2, figsize=(1.65 * (channels + 2), 1.36 * len(images) + 0.4)
     )
     limit = float(latents.abs().max())
     for row, picture, latent, back in zip(axes, images, latents, again, strict=True):
@@ -64,24 +64,24 @@ def round_trip(
 def gallery(images: Float[Tensor, "n 3 h w"], titles: Sequence[str], columns: int = 8) -> None:
     """Pictures with a few words over each, a word on each line."""
     rows = -(-len(images) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(1.55 * columns, 1.85 * rows + 0.2), squeeze=False)
+    fig, axes = plt.subplots(rows, columns, figsize=(1.55 * columns, 2.1 * rows + 0.1), squeeze=False)
     for ax in axes.flat:
         bare(ax)
     for ax, picture, title in zip(axes.flat, images, titles, strict=False):
         ax.imshow(pixels(picture))
-        ax.set_title(title.replace(" ", "\n"), fontsize=12)
+        ax.set_title(title.replace(" ", "\n"), fontsize=17)
     show(fig, alt=f"{len(images)} pictures, in order: {'; '.join(titles)}.")
 
 
 @torch.no_grad()
-def planes(models: Mapping[str, PlaneAutoencoder], cells: int = 11) -> None:
+def planes(models: Mapping[str, PlaneAutoencoder], cells: int = 8) -> None:
     """For each model of two latent numbers: where the digits lie, and what every place decodes to."""
     pictures, labels = digits("train")
-    fig, axes = plt.subplots(2, len(models), figsize=(6.2 * len(models), 11.5))
-    for (above, below), (name, model) in zip(axes.T, models.items(), strict=True):
+    fig, axes = plt.subplots(1, 2 * len(models), figsize=(7 * len(models), 3.95))
+    for (left, right), (name, model) in zip(axes.reshape(-1, 2), models.items(), strict=True):
         z, _ = model.posterior(pictures)
-        points = above.scatter(*z.T.numpy(), c=labels, cmap="tab10", s=8)
-        above.add_patch(Circle((0, 0), 2, fill=False, lw=2, color=PALETTE["ink"]))
+        points = left.scatter(*z.T.numpy(), c=labels, cmap="tab10", vmin=-0.5, vmax=9.5, s=6)
+        left.add_patch(Circle((0, 0), 2, fill=False, lw=2, color=PALETTE["ink"]))
         low, high = z.quantile(0.02, dim=0), z.quantile(0.98, dim=0)
         xs, ys = (torch.linspace(float(a), float(b), cells) for a, b in zip(low, high, strict=True))
         grid = torch.stack(torch.meshgrid(xs, ys.flip(0), indexing="xy"), dim=-1)  # rows go down
@@ -89,18 +89,24 @@ def planes(models: Mapping[str, PlaneAutoencoder], cells: int = 11) -> None:
         apart = torch.nn.functional.pad(made[:, :, 0], (1, 1, 1, 1), value=-1)  # a white frame for each
         tiled = apart.permute(0, 2, 1, 3).reshape(10 * cells, 10 * cells)
         edges = (*xs[[0, -1]].tolist(), *ys[[0, -1]].tolist())
-        below.imshow(tiled, cmap="gray_r", vmin=-1, vmax=1, extent=edges, aspect="auto")
-        above.set(title=name, xlabel="first number", ylabel="second number")
-        below.set(xlabel="first number", ylabel="second number")
-        below.set_title("what each place decodes to", fontsize=15)
-    fig.colorbar(points, ax=axes[0], label="digit", ticks=range(10))
+        right.imshow(tiled, cmap="gray_r", vmin=-1, vmax=1, extent=edges, aspect="auto")
+        left.set_title(f"{name}: the digits")
+        right.set_title(f"{name}: decoded")
+        for ax in (left, right):
+            ax.set_xlabel("first number")
+            ax.tick_params(labelsize=15)
+            ax.locator_params(nbins=5)
+    axes[0].set_ylabel("second number")
+    bar = fig.colorbar(points, ax=axes, ticks=range(10), pad=0.01, aspect=25)
+    bar.ax.set_title("digit", fontsize=15)
+    bar.ax.tick_params(labelsize=15)
     show(
         fig,
         alt=(
-            "Two planes of latents. Above, dots coloured by digit: those of the plain autoencoder spread over"
-            " an uneven range with gaps between groups; those with KL fill a round cloud about zero. Below,"
-            " what a grid of places decodes to in each. A circle of radius 2 holds most of the second cloud,"
-            " and few dots of the first."
+            "Two planes of latents. First, dots coloured by digit: those of the plain autoencoder spread over"
+            " an uneven range with gaps between groups; those with KL fill a round cloud about zero. To the"
+            " right of each, what a grid of places decodes to. A circle of radius 2 holds most of the second"
+            " cloud, and few dots of the first."
         ),
     )
 
@@ -110,7 +116,7 @@ def planes(models: Mapping[str, PlaneAutoencoder], cells: int = 11) -> None:
 
 def rate_against_reconstruction(kept: Mapping) -> None:
     """Bits of KL for a picture against the PSNR of its reconstruction; a dot for each run."""
-    fig, ax = plt.subplots(figsize=(10, 5))
+    fig, ax = plt.subplots(figsize=(10.5, 3.9))
     places, spoken = [], []
     for beta in kept["betas"]:
         runs = kept["runs"][str(beta)]
@@ -120,12 +126,12 @@ def rate_against_reconstruction(kept: Mapping) -> None:
         decibels = np.array([run["psnr"] for run in runs])
         ax.plot(bits, decibels, "o", color=PALETTE["blue"], alpha=0.6)
         places.append((bits.mean(), decibels.mean()))
-        ax.annotate(f"β = {beta:g}", places[-1], xytext=(10, -20), textcoords="offset points", fontsize=13)
+        ax.annotate(f"β = {beta:g}", places[-1], xytext=(10, -20), textcoords="offset points")
         spoken.append(f"beta {beta:g}: {bits.mean():.0f} bits, {decibels.mean():.1f} dB")
     ax.plot(*zip(*places, strict=True), color=PALETTE["blue"], zorder=0)
     plain = np.mean([run["psnr"] for run in kept["runs"][str(0.0)]])
     ax.axhline(plain, ls="--", lw=1.5, color=PALETTE["grey"])
-    ax.text(0, plain + 0.3, "plain autoencoder, no limit on the rate", fontsize=13, color=PALETTE["ink"])
+    ax.text(0, plain + 0.3, "plain autoencoder, no limit on the rate", color=PALETTE["ink"])
     ax.set(xlabel="KL (bits for each picture)", ylabel="reconstruction (dB)", xlim=(-30, None))
     ax.set_ylim(None, max(plain, places[0][1]) + 2)
     show(fig, alt=f"Rate against reconstruction. {'; '.join(spoken)}; plain autoencoder {plain:.1f} dB.")
@@ -133,7 +139,7 @@ def rate_against_reconstruction(kept: Mapping) -> None:
 
 def disturbed(kept: Mapping) -> None:
     """How reconstructions suffer when noise is added to the latents, for each beta."""
-    fig, ax = plt.subplots(figsize=(10, 5))
+    fig, ax = plt.subplots(figsize=(10.5, 4.3))
     colours = ("vermilion", "orange", "green", "blue", "purple", "grey")
     spoken = []
     for beta, colour in zip(kept["betas"], colours, strict=True):
@@ -195,19 +201,22 @@ def scales(kept: Mapping) -> None:
     """Samples of denoisers whose latents were of the wrong size, or the right one; dots are single runs."""
     spaces = {name: space for name, space in trainings.SPACES.items() if space.latent}
     names = sorted(spaces, key=lambda name: spaces[name].scale)
-    fig, axes = plt.subplots(1, 2, figsize=(13.5, 4.6))
+    fig, axes = plt.subplots(1, 2, figsize=(13, 4), sharey=True)
     spoken = []
     for ax, what, unit in zip(axes, ("frechet", "read"), (1, 100), strict=True):
         for place, name in enumerate(names):
             group = list(kept["runs"][name].values())[-1]
             values = [unit * run[what] for run in group]
             colour = PALETTE["blue" if spaces[name].scale == 1 else "grey"]
-            ax.plot([place] * len(values), values, "o", color=colour, markersize=9, alpha=0.8)
-            ax.plot([place - 0.25, place + 0.25], 2 * [np.mean(values)], color=colour)
+            ax.plot(values, [place] * len(values), "o", color=colour, markersize=9, alpha=0.8)
+            ax.plot(2 * [np.mean(values)], [place - 0.25, place + 0.25], color=colour)
             spoken.append(f"{name}, {what}: {np.mean(values):.0f}")
-        words = [name.removeprefix("latents, ").replace(" too", "\ntoo") for name in names]
-        ax.set_xticks(range(len(names)), ["right" if word == "latents" else word for word in words])
-        ax.tick_params(axis="x", labelsize=12)
-    axes[0].set(ylabel="Fréchet distance", title="lower is better", yscale="log")
-    axes[1].set(ylabel="read as asked (%)", title="higher is better", ylim=(0, 105))
+        ax.tick_params(labelsize=16)
+    words = [name.removeprefix("latents, ") for name in names]
+    axes[0].set_yticks(range(len(names)), ["right" if word == "latents" else word for word in words])
+    axes[0].invert_yaxis()
+    axes[0].set(xlabel="Fréchet distance", title="lower is better", xscale="log")
+    axes[0].set_xticks([5, 10, 50, 100], ["5", "10", "50", "100"])
+    axes[0].minorticks_off()
+    axes[1].set(xlabel="read as asked (%)", title="higher is better", xlim=(0, 105))
     show(fig, alt=f"Samples from latents of several scales. {'; '.join(spoken)}.")

@@ -54,7 +54,7 @@ def worth_of_context(likeness: float = 0.8) -> None:
     """How far a neighbour lowers the error of the best guess, with the token itself in sight and hidden."""
     t = torch.linspace(0.02, 0.98, 97, dtype=torch.float64)
     left = errors_left(t, likeness)
-    fig, ax = plt.subplots(figsize=(10, 4.6))
+    fig, ax = plt.subplots(figsize=(10.5, 3.2))
     gains = {
         "the token is seen": (left["own"] - left["both"], "vermilion"),
         "the token is hidden": (1 - left["other"], "blue"),
@@ -88,12 +88,12 @@ def stages(latent: Float[Tensor, "c h w"], mask: Bool[Tensor, " n"]) -> None:
     """One channel of a noisy latent on its way through the masked pass, up to the decoder."""
     plane, hides = latent[0], mask.view(latent.shape[1:])
     titles = ("noisy latent", "encoder: what is kept", "q: mask tokens put in", "to the decoder")
-    fig, axes = plt.subplots(1, 4, figsize=(14, 4.1))
+    fig, axes = plt.subplots(1, 4, figsize=(11.6, 3.3))
     most = float(plane.abs().max())
     fills = (None, "white", PALETTE["orange"], PALETTE["green"])
     for ax, title, colour in zip(axes, titles, fills, strict=True):
         ax.imshow(plane, vmin=-most, vmax=most)
-        ax.set_title(title)
+        ax.set_title(title, fontsize=15)
         bare(ax)
         for row, column in hides.nonzero().tolist() if colour is not None else ():
             ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color=colour, lw=0.5))
@@ -146,14 +146,14 @@ def gallery(
     names, seen = class_names(y), names_of(*read_pictures(pictures))
     right = [name == other for name, other in zip(names, seen, strict=True)]
     rows = -(-len(pictures) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(2.2 * columns, 2.6 * rows), squeeze=False)
+    fig, axes = plt.subplots(rows, columns, figsize=(2 * columns, 2.06 * rows), squeeze=False)
     for ax in axes.flat:
         bare(ax)
     for ax, picture, name, fits in zip(axes.flat, pictures, names, right, strict=False):
         ax.imshow(pixels(picture))
-        ax.set_title(name, fontsize=13, color=PALETTE["ink" if fits else "vermilion"])
+        ax.set_title(name, fontsize=15, color=PALETTE["ink" if fits else "vermilion"])
     if title:
-        fig.suptitle(title)
+        fig.suptitle(title, y=1.03, va="bottom", fontsize=17)  # clear of the names
     show(
         fig,
         alt=(
@@ -196,11 +196,11 @@ def results(kept: Mapping) -> None:
         for key, (_, factor, digits) in columns.items():
             values = [factor * run[key] for run in runs.values()]
             mean = sum(values) / len(values)
-            cells.append(f"{mean:{digits}} ({min(values):{digits}} to {max(values):{digits}})")
+            cells.append(f"{mean:{digits}} ({min(values):{digits}}–{max(values):{digits}})")
         rows.append(cells)
     best = kept["bounds"]
     rows.append(
-        ["real pictures, once through the autoencoder", "", "", ""]
+        ["real, through the autoencoder", "", "", ""]
         + [f"{columns[key][1] * best[key]:{columns[key][2]}}" for key in ("read_as_asked", "frechet")]
     )
     table(rows, ["training", "steps", "10¹² MACs", *(name for name, _, _ in columns.values())])

@@ -38,7 +38,7 @@ def word_map(vectors: Float[Tensor, "words d"], vocabulary: Sequence[str]) -> No
     """Word vectors laid out flat by t-SNE, which keeps neighbours together (van der Maaten, Hinton 2008)."""
     flat = TSNE(perplexity=8, metric="cosine", init="pca", random_state=0).fit_transform(vectors.numpy())
     places = 2 * (flat - flat.min(axis=0)) / np.ptp(flat, axis=0) - 1
-    fig, ax = plt.subplots(figsize=(12, 6.2))
+    fig, ax = plt.subplots(figsize=(11.5, 5.2))
     ax.scatter(*places.T, s=18, color=PALETTE["grey"], alpha=0.5)
     clusters = {}
     for name, (colour, marker, members) in GROUPS.items():
@@ -63,17 +63,17 @@ def _label_column(
 ) -> None:
     """Names the clusters in a column beside the points, as near to their heights as labels can stand."""
     ordered = sorted(names, key=lambda name: clusters[name][1])
-    apart = 0.45 * np.arange(len(ordered))  # a label's height and a little air
+    apart = 0.4 * np.arange(len(ordered))  # a label's height and a little air
     heights = np.maximum.accumulate(np.array([clusters[name][1] for name in ordered]) - apart) + apart
     for name, y in zip(ordered, heights, strict=True):
         colour, _, members = GROUPS[name]
         ax.annotate(
-            f"{name}:\n{_in_lines(members)}",
+            f"{name}: {_in_lines(members)}",
             clusters[name],
             (x, y),
             ha=side,
             va="center",
-            fontsize=14,
+            fontsize=16,
             color=PALETTE["ink"],
             zorder=2,  # a line may pass behind another group's points
             arrowprops={
@@ -95,15 +95,15 @@ def _in_lines(words: Sequence[str]) -> str:
 
 def first_ideas() -> None:
     """Why whole numbers and shares of the length fail as codes."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(12, 4.2))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(11, 3.9))
     left.plot(range(60), color=PALETTE["vermilion"], label="the number of the place")
     left.axhspan(-1, 1, color=PALETTE["blue"], alpha=0.35, label="values in a word vector")
     left.set(xlabel="place in the sentence", ylabel="value", title="Count: 0, 1, 2, …")
-    left.legend(loc="upper left")
+    left.legend(loc="upper left", fontsize=15)
     for row, length in enumerate((4, 16)):
         right.plot(np.linspace(0, 1, length), np.full(length, -row), "o", color=PALETTE["vermilion"])
         step = 1 / (length - 1)
-        right.text(0, -row + 0.16, f"{length} words: a step is {step:.2f}", fontsize=14)
+        right.text(0, -row + 0.16, f"{length} words: a step is {step:.2f}", fontsize=17)
     right.set(ylim=(-1.4, 0.6), yticks=[], xlabel="code", title="Share of the length: 0 … 1")
     right.spines["left"].set_visible(False)
     show(
@@ -118,7 +118,7 @@ def first_ideas() -> None:
 def clock_faces(code: Float[Tensor, "length dim"], labels: Sequence[str]) -> None:
     """Each pair (sine, cosine) as a clock: the hand points up at position 0 and turns clockwise."""
     length, pairs = code.shape[0], code.shape[1] // 2
-    fig, axes = plt.subplots(pairs, length, figsize=(1.45 * length, 1.55 * pairs + 0.3), squeeze=False)
+    fig, axes = plt.subplots(pairs, length, figsize=(1.2 * length + 0.9, 1.15 * pairs + 0.4), squeeze=False)
     for (row, column), ax in np.ndenumerate(axes):
         sine, cosine = code[column, 2 * row : 2 * row + 2].tolist()
         _face(ax)
@@ -149,12 +149,14 @@ def heat_maps(encode: Encode, settings: Sequence[tuple[int, int]], length: int =
 
     `encode(length, dim, base)` makes a code.
     """
-    fig, axes = plt.subplots(1, len(settings), figsize=(5.2 * len(settings), 4.8), squeeze=False)
+    fig, axes = plt.subplots(1, len(settings), figsize=(3.9 * len(settings) + 1.2, 3.7), squeeze=False)
     for ax, (dim, base) in zip(axes.flat, settings, strict=True):
         image = ax.imshow(encode(length, dim, float(base)), cmap=DIVERGING, vmin=-1, vmax=1, aspect="auto")
         ax.set(xlabel="channel", ylabel="position", title=f"d = {dim}, n = {base}")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    fig.colorbar(image, ax=axes, label="value")
+        ax.tick_params(labelsize=15)
+    bar = fig.colorbar(image, ax=axes, label="value")
+    bar.ax.tick_params(labelsize=15)
     described = "; ".join(f"d = {dim} and n = {base}" for dim, base in settings)
     show(
         fig,
@@ -188,7 +190,7 @@ def neighbourhood(
     alike = (code @ code[cell]) / code[cell].square().sum()
     clip = render(parse("a large cyan star bounces on a dark background").complete(3), 17, 64, 64)
     pictures = ((clip[:, :: 16 // (frames - 1)].permute(1, 2, 3, 0) + 1) / 2).clamp(0, 1).numpy()
-    fig, axes = plt.subplots(2, frames, figsize=(2.5 * frames, 5.4))
+    fig, axes = plt.subplots(2, frames, figsize=(2.1 * frames + 0.9, 4.8))
     for frame, (above, below) in enumerate(axes.T):
         above.imshow(pictures[frame], extent=(-0.5, width - 0.5, height - 0.5, -0.5))
         above.set_title(f"latent frame {frame}")
@@ -202,7 +204,9 @@ def neighbourhood(
             if frame == cell[0]:
                 corner = (cell[2] - 0.5, cell[1] - 0.5)
                 ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=PALETTE["vermilion"], linewidth=4))
-    fig.colorbar(image, ax=axes[1], shrink=0.9, label="similarity")
+    bar = fig.colorbar(image, ax=axes[1], shrink=0.9)
+    bar.set_label("similarity", fontsize=17)
+    bar.ax.tick_params(labelsize=17)
     show(
         fig,
         alt=(
@@ -215,7 +219,7 @@ def neighbourhood(
 
 def two_turned(query: Tensor, key: Tensor, turn, places: Sequence[tuple[int, int]]) -> None:
     """A query and a key of two channels, turned by their places; `turn(vector, place)` turns one."""
-    fig, axes = plt.subplots(1, len(places), figsize=(4.2 * len(places), 4.6))
+    fig, axes = plt.subplots(1, len(places), figsize=(3.8 * len(places), 4.2))
     products = []
     for ax, (m, n) in zip(axes, places, strict=True):
         turned = {"query": turn(query, m), "key": turn(key, n)}
@@ -251,7 +255,7 @@ LOOKS = {"none": "ink", "sinusoidal": "blue", "learned": "green", "along the bat
 
 def reading_curves(reference: Mapping[str, Mapping], mine: Mapping[str, Sequence[tuple[int, float]]]) -> None:
     """The learner's curves over the spread of the reference's."""
-    fig, ax = plt.subplots(figsize=(11, 5))
+    fig, ax = plt.subplots(figsize=(11, 4.6))
     for name, curves in reference.items():
         runs = 100 * np.array(curves["share_right"])
         ax.fill_between(
@@ -271,7 +275,7 @@ def reading_curves(reference: Mapping[str, Mapping], mine: Mapping[str, Sequence
         ax.plot(steps, [100 * share for share in shares], color=PALETTE[LOOKS[name]], label=f"{name} (yours)")
     ax.axhline(50, color=PALETTE["grey"], linestyle=":", linewidth=1.5)
     ax.set(xlabel="training step", ylabel="right on fresh prompts (%)", ylim=(0, 104))
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 0.9), title="positions")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 0.9), title="positions", fontsize=15)
     ends = ", ".join(f"{name} {100 * curve[-1][1]:.0f} %" for name, curve in mine.items())
     show(
         fig,
@@ -286,7 +290,7 @@ def shifted_scores(
     reference: Mapping[str, Mapping], names: Sequence[str] = ("sinusoidal", "learned")
 ) -> None:
     """How the reference readers do when every prompt stands further back than in training."""
-    fig, ax = plt.subplots(figsize=(9, 4.5))
+    fig, ax = plt.subplots(figsize=(10, 3.9))
     for name in names:
         scores = 100 * np.array(reference[name]["shifted"])
         ax.plot(scores.T, "o", color=PALETTE[LOOKS[name]], alpha=0.35)
@@ -298,7 +302,7 @@ def shifted_scores(
         ylim=(0, 104),
         xticks=range(scores.shape[1]),
     )
-    ax.legend()
+    ax.legend(fontsize=15)
     means = "; ".join(
         f"{name}: " + ", ".join(f"{100 * share:.0f}" for share in np.mean(reference[name]["shifted"], axis=0))
         for name in names
@@ -314,7 +318,7 @@ def shifted_scores(
 
 def answers(readers: Mapping[str, Reader], texts: Sequence[str]) -> None:
     """What each reader believes about each prompt, as one bar for each: which colour is in front?"""
-    fig, axes = plt.subplots(len(readers), 1, figsize=(11, 1.9 * len(readers) + 0.4), sharex=True)
+    fig, axes = plt.subplots(len(readers), 1, figsize=(10.5, 1.65 * len(readers) + 0.3), sharex=True)
     spoken = []
     for ax, (name, reader) in zip(np.atleast_1d(axes), readers.items(), strict=True):
         with torch.no_grad():
@@ -324,7 +328,7 @@ def answers(readers: Mapping[str, Reader], texts: Sequence[str]) -> None:
             for colour in sorted((c for c in COLOUR_NAMES if c in text.split()), key=COLOUR_NAMES.index):
                 share = float(shares[row, COLOUR_NAMES.index(colour)])
                 ax.barh(-row, share, left=start, color=PALETTE[_BARS[colour]], edgecolor="white", height=0.8)
-                if share > 8:
+                if share > 20:
                     ax.text(
                         start + share / 2,
                         -row,
@@ -332,10 +336,12 @@ def answers(readers: Mapping[str, Reader], texts: Sequence[str]) -> None:
                         ha="center",
                         va="center",
                         color="white",
+                        fontsize=17,
                     )
                 start += share
             spoken.append(f"{name}, {text}: {COLOUR_NAMES[int(shares[row].argmax())]}")
         ax.set(yticks=[-row for row in range(len(texts))], yticklabels=texts, xlim=(0, 100), xticks=[])
+        ax.tick_params(labelsize=17)
         ax.set_title(f"positions: {name}", loc="left")
         for side in ax.spines.values():
             side.set_visible(False)

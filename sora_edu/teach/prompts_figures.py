@@ -54,13 +54,13 @@ def token_table(
 ) -> None:
     """Each prompt a row of cells with the id and the word; padding is pale."""
     rows, columns = ids.shape
-    fig, ax = plt.subplots(figsize=(1.3 * columns, 1.15 * rows))
+    fig, ax = plt.subplots(figsize=(1.3 * columns, 1.0 * rows))
     for (row, column), token in np.ndenumerate(ids.numpy()):
         real = bool(mask[row, column])
         face = PALETTE["sky"] if real and token > 2 else PALETTE["yellow"] if real else PALETTE["pale"]
         ax.add_patch(plt.Rectangle((column, row), 0.94, 0.88, facecolor=face, edgecolor="none"))
         ax.text(column + 0.47, row + 0.36, str(int(token)), ha="center", va="center", fontsize=17)
-        ax.text(column + 0.47, row + 0.7, tokens[int(token)], ha="center", va="center", fontsize=11)
+        ax.text(column + 0.47, row + 0.7, tokens[int(token)], ha="center", va="center", fontsize=15)
     ax.set(xlim=(0, columns), ylim=(rows, 0))
     bare(ax)
     counts = mask.sum(1).tolist()
@@ -73,15 +73,16 @@ def token_table(
 
 def directions(clips: Mapping[str, float], captions: Mapping[str, float]) -> None:
     """Unit vectors in a plane, by their angle in degrees: clips as solid arrows, captions as dashed ones."""
-    fig, ax = plt.subplots(figsize=(6.4, 5.4))
-    for vectors, line, colour, reach in ((clips, "-", "blue", 1.2), (captions, "--", "orange", 1.4)):
+    fig, ax = plt.subplots(figsize=(9.6, 3.2))
+    for vectors, line, colour in ((clips, "-", "blue"), (captions, "--", "orange")):
         for name, degrees in vectors.items():
             x, y = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
             ax.plot((0, x), (0, y), line, color=PALETTE[colour])
             ax.plot(x, y, "o", color=PALETTE[colour])
-            ax.text(reach * x, reach * y, name, ha="center", va="center", color=PALETTE["ink"])
+            side = "left" if x > 0 else "right"
+            ax.text(1.06 * x, 1.08 * y, name, ha=side, va="center", color=PALETTE["ink"], fontsize=16)
     ax.add_patch(plt.Circle((0, 0), 1, fill=False, color=PALETTE["grey"], lw=1))
-    ax.set(xlim=(-1.4, 1.7), ylim=(-0.1, 1.5), aspect="equal")
+    ax.set(xlim=(-1.8, 2.1), ylim=(-0.05, 1.2), aspect="equal")
     bare(ax)
     said = ", ".join(f"{name} at {degrees:g}°" for name, degrees in {**clips, **captions}.items())
     show(fig, alt=f"Arrows of length 1 in a plane: {said}.")
@@ -92,11 +93,11 @@ def similarity_table(
 ) -> None:
     """Cosines of clips (rows, by three frames) and prompts (columns); the best of each row is framed."""
     rows, columns = table.shape
-    fig, ax = plt.subplots(figsize=(13.2, 1.0 * rows + 2.6))
+    fig, ax = plt.subplots(figsize=(13, 0.65 * rows + 1.25))
     ax.imshow(table.numpy(), vmin=-1, vmax=1, cmap="RdBu_r", aspect="auto")
     for (row, column), cosine in np.ndenumerate(table.numpy()):
         colour = "white" if abs(cosine) > 0.6 else "black"
-        ax.text(column, row, f"{cosine:.2f}", ha="center", va="center", color=colour, fontsize=15)
+        ax.text(column, row, f"{cosine:.2f}", ha="center", va="center", color=colour, fontsize=19)
     for row, best in enumerate(table.argmax(1).tolist()):
         ax.add_patch(
             plt.Rectangle((best - 0.48, row - 0.46), 0.96, 0.92, fill=False, ec=PALETTE["yellow"], lw=4)
@@ -105,11 +106,11 @@ def similarity_table(
         frames = [clip[:, k] for k in (0, clip.shape[1] // 2, clip.shape[1] - 1)]
         strip = torch.cat([torch.nn.functional.pad(frame, (1, 1), value=1.0) for frame in frames], dim=2)
         picture = AnnotationBbox(
-            OffsetImage(pixels(strip), zoom=1.0), (-0.5, row), xybox=(-8, 0), xycoords="data",
+            OffsetImage(pixels(strip), zoom=0.68), (-0.5, row), xybox=(-8, 0), xycoords="data",
             boxcoords="offset points", box_alignment=(1, 0.5), frameon=False, pad=0,
         )  # fmt: skip
         ax.add_artist(picture)
-    ax.set_xticks(range(columns), ["\n".join(textwrap.wrap(p, 14)) for p in prompts], fontsize=14)
+    ax.set_xticks(range(columns), ["\n".join(textwrap.wrap(p, 14)) for p in prompts], fontsize=16)
     ax.xaxis.tick_top()
     ax.set(yticks=[])
     ax.tick_params(length=0)
@@ -146,7 +147,7 @@ def promise() -> None:
 
 def learning_curves(kept: Mapping, mine: Curve = (), batch: int = 64) -> None:
     """Losses on stills of the reference runs, with the learner's in front; and of the whole run on clips."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(13, 4.8))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(13, 4.5))
     steps, runs = kept["stills"]["steps"], np.array(kept["stills"]["loss"])
     left.fill_between(steps, runs.min(0), runs.max(0), color=PALETTE["grey"], alpha=0.35, lw=0)
     left.plot(steps, runs.mean(0), "--", color=PALETTE["ink"], lw=1.8, label=f"{len(runs)} reference runs")
@@ -157,7 +158,8 @@ def learning_curves(kept: Mapping, mine: Curve = (), batch: int = 64) -> None:
     for ax, count, title in ((left, batch, "stills, in seconds"), (right, asked, "clips, in minutes")):
         ax.axhline(np.log(count), color=PALETTE["vermilion"], ls=":", lw=2, label=f"a guess among {count}")
         ax.set(title=title, xlabel="training step", ylim=(0, np.log(count) + 0.4))
-        ax.legend(loc="upper right", bbox_to_anchor=(1, 0.9))
+        ax.tick_params(labelsize=15)
+        ax.legend(loc="upper right", bbox_to_anchor=(1, 0.9), fontsize=16)
     left.set_ylabel("contrastive loss (nats)")
     last = f"; yours from {mine[0][1]:.2f} to {mine[-1][1]:.2f}" if mine else ""
     show(
@@ -177,14 +179,15 @@ def learning_curves(kept: Mapping, mine: Curve = (), batch: int = 64) -> None:
 def foils(kept: Mapping[str, Mapping]) -> None:
     """How often the right caption beats one that is wrong in one thing; a coin gets half."""
     names, shares = list(kept), [100 * kept[name]["share"] for name in kept]
-    fig, ax = plt.subplots(figsize=(10.5, 0.62 * len(names) + 1.4))
+    fig, ax = plt.subplots(figsize=(11.5, 0.55 * len(names) + 1.2))
     colours = [PALETTE["blue"] if share > 90 else PALETTE["orange"] for share in shares]
     ax.barh(range(len(names)), shares, color=colours)
     for place, (name, share) in enumerate(zip(names, shares, strict=True)):
-        ax.text(share + 1, place, f"{share:.0f} % of {kept[name]['n']}", va="center", fontsize=13)
+        ax.text(share + 1, place, f"{share:.0f} % of {kept[name]['n']}", va="center", fontsize=15)
     ax.axvline(50, color=PALETTE["ink"], ls=":", lw=2)
     ax.set_yticks(range(len(names)), names)
-    ax.set(xlim=(0, 122), xticks=range(0, 101, 25), xlabel="right caption scores higher (%); a coin: 50")
+    ax.tick_params(labelsize=15)
+    ax.set(xlim=(0, 126), xticks=range(0, 101, 25), xlabel="right caption scores higher (%); a coin: 50")
     ax.invert_yaxis()
     said = "; ".join(f"{name} {share:.0f} %" for name, share in zip(names, shares, strict=True))
     show(fig, alt=f"Share of clips whose right caption scores higher than a wrong one: {said}.")
@@ -192,21 +195,23 @@ def foils(kept: Mapping[str, Mapping]) -> None:
 
 def ranked(kept: Mapping) -> None:
     """Best of several clips as the encoders choose and as they could; and scores of right and wrong clips."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(13, 4.6))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(13, 4.3))
     rows = kept["best_of"]
     counts = [row["n"] for row in rows]
     for name, look, colour in (("possible", "o--", "grey"), ("chosen", "o-", "blue")):
         label = {"possible": "at least one is right", "chosen": "the highest score is right"}[name]
         left.plot(counts, [100 * row[name] for row in rows], look, color=PALETTE[colour], label=label)
     left.set(xlabel="clips to choose from", ylabel="prompts (%)", xticks=counts, ylim=(0, 104))
-    left.legend(loc="upper left")
+    left.legend(loc="upper left", fontsize=16)
     scores, good = np.array(kept["scores"]), np.array(kept["right"], bool)
-    bins = np.linspace(min(-0.2, scores.min()), 1, 25)
+    bins = np.linspace(min(0, scores.min()), 1, 26)
     for chosen, name, colour in ((~good, "read wrong", "orange"), (good, "read right", "blue")):
         label = f"{name}: {chosen.sum()}"
         right.hist(scores[chosen], bins, alpha=0.65, color=PALETTE[colour], label=label)
     right.set(xlabel="score (cosine of clip and prompt)", ylabel="clips")
-    right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=16)
+    for ax in (left, right):
+        ax.tick_params(labelsize=15)
     said = ", ".join(
         f"of {r['n']} {100 * r['chosen']:.0f} % (possible {100 * r['possible']:.0f} %)" for r in rows
     )
@@ -235,7 +240,7 @@ LEARNED = {"short": "orange", "long": "blue", "mixed": "green"}
 
 def captions_compared(kept: Mapping, chance: Mapping[str, float]) -> None:
     """Shares read right: bars for what was learned from, in groups for how it is asked; dots are seeds."""
-    fig, ax = plt.subplots(figsize=(12, 5))
+    fig, ax = plt.subplots(figsize=(13.4, 4.5))
     spoken = []
     for k, (kind, colour) in enumerate(LEARNED.items()):
         for place, asked in enumerate(ASKED):
@@ -253,23 +258,24 @@ def captions_compared(kept: Mapping, chance: Mapping[str, float]) -> None:
         )
     ax.set_xticks(range(len(ASKED)), list(ASKED.values()))
     ax.set(ylabel="read right (%)", ylim=(0, 104), xlim=(-0.5, len(ASKED) - 0.5))
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    ax.tick_params(labelsize=15)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=15)
     show(fig, alt=f"Share of pictures read right, means over the seeds. {'; '.join(spoken)}.")
 
 
 def caption_samples(kept: Mapping) -> None:
     """What each model drew for the same long prompts."""
     prompts = kept["prompts"]["long"]
-    fig, axes = plt.subplots(len(LEARNED), len(prompts), figsize=(13.2, 6.6))
+    fig, axes = plt.subplots(len(LEARNED), len(prompts), figsize=(13.2, 5.6))
     for line, kind in zip(axes, LEARNED, strict=True):
         with torch.no_grad():
             pictures = picture_autoencoder().decode(latents_from_text(kept["samples"][kind]))
         for ax, picture in zip(line, pictures, strict=True):
             ax.imshow(pixels(picture))
             bare(ax)
-        line[0].set_ylabel(f"{kind} captions")
+        line[0].set_ylabel(f"{kind} captions", fontsize=14)
     for ax, prompt in zip(axes[0], prompts, strict=True):
-        ax.set_title("\n".join(textwrap.wrap(prompt, 18)), fontsize=12)
+        ax.set_title("\n".join(textwrap.wrap(prompt, 17)), fontsize=15)
     show(
         fig,
         alt=(
@@ -303,6 +309,7 @@ def guidance_sweep(kept: Mapping) -> None:
     for ax in axes:
         ax.set(xlabel="guidance scale s", xticks=scales)
         ax.set_xticklabels([f"{scale:g}" for scale in scales])
+        ax.tick_params(labelsize=15)
     said = "; ".join(
         f"s {row['scale']:g}: {share:.0f} % right, spread {row['spread']:.2f}, contrast {row['contrast']:.2f}"
         for row, share in zip(rows, shares, strict=True)

@@ -52,21 +52,23 @@ def _plain_numbers(axis) -> None:
 def compute_by_tokens(sizes: Mapping[str, VideoDiTConfig] = VIDEO_SIZES) -> None:
     """Multiply-adds of an evaluation against the tokens of a clip; and the part of pairs in them."""
     tokens = [2**k for k in range(5, 21)]
-    fig, (left, right) = plt.subplots(1, 2, figsize=(13, 4.9))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(13, 4.6))
     for (name, config), colour in zip(sizes.items(), _LINES, strict=False):
         macs = [video_dit_macs(config, n) for n in tokens]
         pairs = [2 * config.depth * n**2 * config.width / cost for n, cost in zip(tokens, macs, strict=True)]
         left.loglog(tokens, macs, color=PALETTE[colour], label=name)
         right.semilogx(tokens, pairs, color=PALETTE[colour], label=name)
     spoken = []
-    for name, clip in CLIPS.items():
-        n = clip_tokens(*clip)
+    for k, (name, clip) in enumerate(CLIPS.items()):
+        n, level = clip_tokens(*clip), 1.04 + 0.08 * (k % 2)
         for ax in (left, right):
             ax.axvline(n, color=PALETTE["grey"], linewidth=1, linestyle=":")
-        right.text(n, 1.03, name, rotation=28, ha="left", va="bottom", fontsize=12, color=PALETTE["ink"])
+            ax.text(n, level, name, ha="center", fontsize=16, transform=ax.get_xaxis_transform())
         spoken.append(f"{name} {n:,}")
     left.set(xlabel="tokens of a clip", ylabel="MACs of an evaluation")
-    left.legend(title="size")
+    left.legend(title="size", fontsize=15, title_fontsize=15, labelspacing=0.25)
+    for ax in (left, right):
+        ax.tick_params(labelsize=15)
     right.set(xlabel="tokens of a clip", ylabel="share of pairs", ylim=(0, 1))
     right.yaxis.set_major_formatter(PercentFormatter(1))
     show(fig, alt=(
@@ -80,7 +82,7 @@ def states_by_stage(parameters: int, devices: int, memory: float) -> None:
     """Bytes for weights, gradients and optimiser on each device, at each stage of sharding."""
     names = ("copies", "1: optimiser\nshared", "2: gradients\nas well", "3: weights\nas well")
     kinds = {"weights": (2, 3, "blue"), "gradients": (2, 2, "orange"), "optimiser": (12, 1, "green")}
-    fig, ax = plt.subplots(figsize=(9.5, 4.3))
+    fig, ax = plt.subplots(figsize=(10.5, 4.3))
     bottom = [0.0] * len(names)
     for kind, (each, first, colour) in kinds.items():
         heights = [
@@ -89,12 +91,13 @@ def states_by_stage(parameters: int, devices: int, memory: float) -> None:
         ax.bar(range(len(names)), heights, bottom=bottom, color=PALETTE[colour], label=kind, width=0.6)
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
     for x, top in enumerate(bottom):
-        ax.text(x, top, f"{top:.1f}", ha="center", va="bottom", fontsize=14)
+        ax.text(x, top, f"{top:.1f}", ha="center", va="bottom", fontsize=16)
     ax.axhline(memory / 1e9, color=PALETTE["ink"], linestyle="--", linewidth=1.5)
-    ax.text(len(names) - 0.6, memory / 1e9, "one device", ha="right", va="bottom", fontsize=13)
+    ax.text(len(names) - 0.6, memory / 1e9, "one device", ha="right", va="bottom", fontsize=15)
     ax.set_xticks(range(len(names)), names)
     ax.set(ylabel="GB on each device", ylim=(0, 1.15 * max(*bottom, memory / 1e9)))
-    ax.legend(loc="upper center", ncols=3, bbox_to_anchor=(0.5, 1.2))
+    ax.tick_params(labelsize=15)
+    ax.legend(loc="upper center", ncols=3, bbox_to_anchor=(0.5, 1.2), fontsize=16)
     listed = "; ".join(f"stage {stage}: {top:.1f} GB" for stage, top in enumerate(bottom))
     show(
         fig,
@@ -111,7 +114,7 @@ def activations_three_ways(
         "fused attention": ({}, "orange"),
         "fused, checkpointing": ({"checkpointing": True}, "blue"),
     }
-    fig, ax = plt.subplots(figsize=(10.5, 4.4))
+    fig, ax = plt.subplots(figsize=(12.5, 4.6))
     spoken = []
     for k, (name, (choice, colour)) in enumerate(ways.items()):
         sizes = [activation_bytes(config, clip_tokens(*clip), **choice) / 1e9 for clip in clips.values()]
@@ -119,17 +122,19 @@ def activations_three_ways(
         ax.bar(places, sizes, width=0.25, color=PALETTE[colour], label=name)
         for x, size in zip(places, sizes, strict=True):
             said = f"{size:,.2g}" if size < 100 else f"{size:,.0f}"
-            text = ax.text(x, 1.08 * size, said, ha="center", va="bottom", fontsize=12)
-            text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
+            below = size < memory / 1e9 < 2.2 * size  # above the bar the line of one device would cross it
+            at, side = (size / 1.15, "top") if below else (1.1 * size, "bottom")
+            ax.text(x, at, said, ha="center", va=side, fontsize=15)
         spoken.append(f"{name} {', '.join(f'{size:.3g}' for size in sizes)} GB")
     ax.axhline(memory / 1e9, color=PALETTE["ink"], linestyle="--", linewidth=1.5)
-    ax.text(-0.45, memory / 1e9, "one device", ha="left", va="bottom", fontsize=13)
+    ax.text(-0.45, memory / 1e9, "one device", ha="left", va="bottom", fontsize=15)
     ax.set_yscale("log")
     ax.set_xticks(range(len(clips)), clips)
     ax.set(ylabel="GB for one clip")
-    ax.margins(y=0.12)
+    ax.margins(y=0.15)
+    ax.tick_params(labelsize=15)
     _plain_numbers(ax.yaxis)
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=15)
     show(fig, alt=f"Bars on a logarithmic scale for {', '.join(clips)}: {'; '.join(spoken)}.")
 
 
@@ -144,7 +149,7 @@ def switches_compared(measured: Mapping[str, Measured]) -> None:
         left.plot([low, high], [y, y], color=PALETTE["blue"], linewidth=4, solid_capstyle="round", alpha=0.4)
         left.plot(middle, y, "o", color=PALETTE["blue"], markersize=10)
         right.barh(y, result.kept / 1e6, color=PALETTE["orange"], height=0.6)
-        right.text(result.kept / 1e6, y, f" {result.kept / 1e6:.1f}", va="center", fontsize=13)
+        right.text(result.kept / 1e6, y, f" {result.kept / 1e6:.1f}", va="center", fontsize=15)
         spoken.append(f"{name} {middle:.2f} ({low:.2f} to {high:.2f}), {result.kept / 1e6:.1f} MB")
     left.axvline(1, color=PALETTE["ink"], linewidth=1, linestyle="--")
     left.set_yticks(range(len(shown)), shown)
@@ -154,7 +159,9 @@ def switches_compared(measured: Mapping[str, Measured]) -> None:
     left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     left.set(xlabel="times as fast as the plain step")
     right.set(xlabel="MB kept for the way back")
-    right.margins(x=0.15)
+    right.margins(x=0.18)
+    for ax in (left, right):
+        ax.tick_params(labelsize=15)
     show(
         fig, alt=f"Each switch alone: times as fast as plain (spread), and memory kept. {'; '.join(spoken)}."
     )
@@ -203,7 +210,7 @@ def draw_wishes(networks: Mapping[int, ToldDiT], asked: Examples, count: int = 8
 
 def isoflop(kept: Mapping) -> None:
     """Loss against the number of weights, a curve for each budget; seeds as small dots."""
-    fig, ax = plt.subplots(figsize=(10, 5))
+    fig, ax = plt.subplots(figsize=(11, 4.6))
     best, spoken = best_widths(kept), []
     for (budget, losses), colour in zip(mean_losses(kept).items(), _LINES, strict=True):
         runs = kept["runs"][str(budget)]
@@ -221,6 +228,7 @@ def isoflop(kept: Mapping) -> None:
     ax.margins(x=0.09)
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
+    ax.tick_params(labelsize=15)
     for axis in (ax.xaxis, ax.yaxis):
         _plain_numbers(axis)
     show(fig, alt=f"Loss against weights, a curve for each budget, stars at the best. {'; '.join(spoken)}.")
@@ -234,7 +242,7 @@ def scaling_curve(kept: Mapping, mine: Mapping[int, float] | None = None) -> Non
     floor, a, b = fit_with_floor(budgets, lowest)
     plain_a, plain_b = fit_power_law(budgets, lowest)
     line = [2 ** (k / 8) for k in range(-4, 65)]
-    fig, (left, right) = plt.subplots(1, 2, figsize=(13, 4.8))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(13, 4.6))
     left.plot(line, [floor + a * c**-b for c in line], color=PALETTE["green"], label="with a floor")
     left.plot(line, [plain_a * c**-plain_b for c in line], "--", color=PALETTE["orange"], label="power law")
     for budget, low in zip(budgets, lowest, strict=True):
@@ -257,7 +265,9 @@ def scaling_curve(kept: Mapping, mine: Mapping[int, float] | None = None) -> Non
     left.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
     _plain_numbers(left.yaxis)
     _once(left)
-    right.legend(loc="lower right")
+    right.legend(loc="lower right", fontsize=15)
+    for ax in (left, right):
+        ax.tick_params(labelsize=15)
     points = ", ".join(f"{budget}x {low:.3f}" for budget, low in zip(budgets, lowest, strict=True))
     show(fig, alt=(
         f"Left, loss against compute: {points}. Fits: {plain_a:.2f} C^-{plain_b:.2f}, and {floor:.2f} + "
@@ -273,7 +283,7 @@ def read_on_the_way(kept: Mapping, width: int) -> None:
         int(budget): runs[str(width)]["loss"] for budget, runs in kept["runs"].items() if str(width) in runs
     }
     marks = sorted(budget for budget in ends if budget < longest)
-    fig, ax = plt.subplots(figsize=(9.5, 4.6))
+    fig, ax = plt.subplots(figsize=(10.5, 4.4))
     on_the_way = [_mean([run[str(budget)] for run in passed]) for budget in marks] + [_mean(ends[longest])]
     finished = [_mean(ends[budget]) for budget in [*marks, longest]]
     ax.plot(
@@ -289,7 +299,8 @@ def read_on_the_way(kept: Mapping, width: int) -> None:
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
     for axis in (ax.xaxis, ax.yaxis):
         _plain_numbers(axis)
-    ax.legend()
+    ax.tick_params(labelsize=15)
+    ax.legend(fontsize=16)
     said = "; ".join(
         f"{budget}x: {way:.3f} on the way, {end:.3f} at an end"
         for budget, way, end in zip([*marks, longest], on_the_way, finished, strict=True)
@@ -300,7 +311,7 @@ def read_on_the_way(kept: Mapping, width: int) -> None:
 def _once(ax: Axes) -> None:
     """A legend in which no name comes twice."""
     handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    ax.legend(handles.values(), handles.keys())
+    ax.legend(handles.values(), handles.keys(), fontsize=15)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -58,24 +58,29 @@ def film_rows(rows: Sequence[Row], every: int = 2) -> None:
     """
     films = [(title, frames_of(film), mask) for title, film, mask in rows]
     columns = max(len(frames[::every]) for _, frames, _ in films)
-    shapes = [frames.shape[1] / frames.shape[2] for _, frames, _ in films]
-    fig, ax = plt.subplots(figsize=(13.5, 13.5 / (columns + 2.1) * (sum(shapes) + 0.22 * len(rows)) + 0.4))
-    top, spoken = 0.0, []
+    shapes = [0.95 * frames.shape[1] / frames.shape[2] for _, frames, _ in films]
+    side = min(12 / columns, (0.6 + 0.6 * len(rows)) / sum(shapes))  # inches; many rows have small frames
+    gap, wide = 0.2 / side, float(columns)
+    if len(rows) == 1:  # a slide would enlarge a short one beyond measure
+        wide = max(columns, 9 / side)
+    size = side * wide, side * (sum(shapes) + gap * len(rows))
+    fig = plt.figure(figsize=size, layout="none")
+    ax, top, spoken = fig.add_axes((0, 0, 1, 1)), 0.0, []
     for (title, frames, mask), shape in zip(films, shapes, strict=True):
         kinds = [_kind(frame) for frame in mask[: len(frames)]]
-        ax.text(-0.12, top - shape / 2, title, ha="right", va="center", fontsize=14)
+        ax.text(-0.12, top - shape / 2, title.replace("_", " "), ha="right", va="center", fontsize=18)
         for place, k in enumerate(range(0, len(frames), every)):
             ax.imshow(frames[k], extent=(place, place + 0.95, top - shape, top))
-            bar = (place, top - shape - 0.09), 0.95, 0.07
+            bar = (place, top - shape - 0.5 * gap), 0.95, 0.35 * gap
             ax.add_patch(Rectangle(*bar, color=PALETTE[kinds[k]], lw=0))
-        top -= shape + 0.22
-        spoken.append(f"{title.replace(chr(10), ' ')}: {_said(kinds)}")
+        top -= shape + gap
+        spoken.append(f"{' '.join(title.replace('_', ' ').split())}: {_said(kinds)}")
     names = {GIVEN: "given", MADE: "made", PART: "given in part"}
     used = {_kind(frame) for _, _, mask in films for frame in mask}
     marks = [Line2D([], [], color=PALETTE[kind], lw=6, label=name) for kind, name in names.items()]
     marks = [mark for mark, kind in zip(marks, names, strict=True) if kind in used]
-    ax.legend(handles=marks, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 0))
-    ax.set(xlim=(-1.9, columns), ylim=(top + 0.1, 0.05), aspect="equal")
+    ax.legend(handles=marks, ncols=3, loc="upper center", bbox_to_anchor=(columns / wide / 2, 0), fontsize=17)
+    ax.set(xlim=(0, wide), ylim=(top, 0.02))
     bare(ax)
     show(fig, alt=f"Rows of frames of clips, every {every}. {'; '.join(spoken)}.")
 
@@ -128,7 +133,7 @@ def playing(videos: Sequence, captions: Sequence[str], alt: str) -> None:
 def mask_of_latents(named: Mapping[str, Float[Tensor, "t h w"]]) -> None:
     """Masks of frames above, and what becomes of them below: four channels of each latent frame."""
     fig, axes = plt.subplots(
-        2, len(named), figsize=(13.5, 4.3), height_ratios=(1, 4), squeeze=False, sharex="col"
+        2, len(named), figsize=(14.5, 4.5), height_ratios=(1, 3.4), squeeze=False, sharex="col"
     )
     spoken = []
     for (above, below), (name, mask) in zip(axes.T, named.items(), strict=True):
@@ -138,10 +143,10 @@ def mask_of_latents(named: Mapping[str, Float[Tensor, "t h w"]]) -> None:
         for k, value in enumerate(frames.tolist()):
             place = 0 if k == 0 else 1 + (k - 1) // 4
             within = 0.5 if k == 0 else ((k - 1) % 4 + 0.5) / 4
-            _cell(above, place + within - 0.12, 0, 0.24, 0.9, value, str(k), 10)
+            _cell(above, place + within - 0.12, 0, 0.24, 0.9, value, str(k), 14)
         for channel, row in enumerate(cells.tolist()):
             for place, value in enumerate(row):
-                _cell(below, place + 0.05, 3 - channel, 0.9, 0.9, value, f"{value:.0f}", 14)
+                _cell(below, place + 0.05, 3 - channel, 0.9, 0.9, value, f"{value:.0f}", 17)
         above.set_title(name)
         for ax, high in ((above, 1), (below, 4)):
             ax.set(xlim=(0, cells.shape[1]), ylim=(-0.1, high), yticks=[])
@@ -149,7 +154,7 @@ def mask_of_latents(named: Mapping[str, Float[Tensor, "t h w"]]) -> None:
         below.set_xticks([k + 0.5 for k in range(cells.shape[1])], range(cells.shape[1]))
         below.set_xlabel("latent frame")
         above.tick_params(bottom=False)
-        below.tick_params(length=0)
+        below.tick_params(length=0, labelsize=15)
     axes[0, 0].set_ylabel("frame", rotation=0, ha="right", va="center")
     axes[1, 0].set_ylabel("4 channels", rotation=0, ha="right", va="center")
     show(
@@ -175,15 +180,17 @@ def latent_gaps(found: Mapping[str, tuple[Sequence[float], Sequence[bool]]]) -> 
 
     `found` has, for each task, the distances and whether all that the latent frame stands for is given.
     """
-    fig, axes = plt.subplots(1, len(found), figsize=(13.5, 4.2), sharey=True)
+    fig, axes = plt.subplots(1, len(found), figsize=(13.5, 3.7), sharey=True)
     spoken = []
     for ax, (task, (values, known)) in zip(axes, found.items(), strict=True):
         colours = [PALETTE[GIVEN] if whole else "#CFCFCF" for whole in known]
         ax.bar(range(len(values)), values, color=colours, edgecolor=PALETTE["ink"], lw=0.8)
         for k, (value, whole) in enumerate(zip(values, known, strict=True)):
             if whole:
-                ax.text(k, value + 0.02, f"{value:.2f}", ha="center", va="bottom", fontsize=14)
+                ax.text(k, value + 0.02, f"{value:.2f}", ha="center", va="bottom", fontsize=15)
+        task = task.replace("_", " ")
         ax.set(title=task, xlabel="latent frame", xticks=range(len(values)))
+        ax.tick_params(labelsize=15)
         told = ", ".join(f"{v:.2f}" for v, whole in zip(values, known, strict=True) if whole)
         spoken.append(f"{task}: {told}")
     axes[0].set_ylabel("distance, in\nstandard deviations")
@@ -191,7 +198,7 @@ def latent_gaps(found: Mapping[str, tuple[Sequence[float], Sequence[bool]]]) -> 
         Rectangle((0, 0), 1, 1, color=PALETTE[GIVEN], label="all its frames are given"),
         Rectangle((0, 0), 1, 1, color="#CFCFCF", label="some are to be made"),
     ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=2)
+    fig.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=16)
     show(
         fig,
         alt=(
@@ -211,11 +218,11 @@ def ring_films(films: Mapping[str, Float[Tensor, "n 1 t 1 w"]], mask: Float[Tens
     """
     count = len(next(iter(films.values())))
     told = (mask.flatten(1).amax(1) == 0).nonzero().flatten().tolist()
-    size = (13, 2.15 * len(films))
+    size = (13, 1.55 * len(films))
     fig, axes = plt.subplots(len(films), count, figsize=size, squeeze=False, layout="constrained")
     fig.get_layout_engine().set(hspace=0.08)
     for line, (name, row) in zip(axes, films.items(), strict=True):
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=18)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=18, fontsize=18)
         for ax, film in zip(line, row, strict=True):
             ax.imshow(film[0, :, 0].clamp(-1, 1), vmin=-1, vmax=1, aspect="auto")
             for moment in told:
@@ -234,7 +241,7 @@ def ring_films(films: Mapping[str, Float[Tensor, "n 1 t 1 w"]], mask: Float[Tens
 
 def learning_curves(kept: Mapping[str, Mapping], mine: Sequence[tuple[int, float]]) -> None:
     """The loss of the reference runs, and of the learner's run of "channels" in front of them."""
-    fig, ax = plt.subplots(figsize=(10, 4.8))
+    fig, ax = plt.subplots(figsize=(10, 4.5))
     spoken = []
     for way, colour in LOOKS.items():
         runs, steps = np.array(kept[way]["loss"]), kept[way]["steps"]
@@ -243,7 +250,8 @@ def learning_curves(kept: Mapping[str, Mapping], mine: Sequence[tuple[int, float
         spoken.append(f"{way} {runs[:, -1].mean():.2f}")
     ax.plot(*zip(*mine, strict=True), color=PALETTE[LOOKS["channels"]], label="channels (yours)")
     ax.set(xlabel="training step", ylabel="loss", ylim=(0, None))
-    ax.legend()
+    ax.tick_params(labelsize=15)
+    ax.legend(fontsize=16)
     show(
         fig, alt=f"Losses that fall. Reference runs end at: {', '.join(spoken)}; yours at {mine[-1][1]:.2f}."
     )
@@ -309,5 +317,5 @@ def measured_table(figures: Mapping[str, Mapping[str, Mapping]] | None = None) -
             form.format(factor * found[name]["value"]) if name in found else "–"
             for name, (_, form, factor) in MEASURES.items()
         ]
-        rows.append([task, *said])
+        rows.append([task.replace("_", " "), *said])
     table(rows, header=("task", *(heading for heading, _, _ in MEASURES.values())))

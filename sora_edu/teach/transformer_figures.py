@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from torch import Tensor
 
-from sora_edu.teach.figures import PALETTE, SEQUENTIAL, show
+from sora_edu.teach.figures import PALETTE, SEQUENTIAL, power, show
 
 KINDS = {
     "replace": ("vermilion", "layer(x)"),
@@ -22,7 +22,7 @@ KINDS = {
 
 def by_depth(sizes: Mapping[str, Sequence], gradients: Mapping[str, Sequence]) -> None:
     """Size of the stream and of the gradient after each layer, a list of runs for each kind of stack."""
-    fig, axes = plt.subplots(1, 2, figsize=(13, 4.8))
+    fig, axes = plt.subplots(1, 2, figsize=(10.5, 4.3))
     for ax, values, title in zip(
         axes, (sizes, gradients), ("size of the stream", "gradient that arrives"), strict=True
     ):
@@ -34,7 +34,9 @@ def by_depth(sizes: Mapping[str, Sequence], gradients: Mapping[str, Sequence]) -
             )
             ax.plot(runs.mean(0), color=PALETTE[colour], label=formula)
         ax.set(yscale="log", xlabel="layer", title=title)
-    axes[0].legend(loc="upper left")
+        ax.yaxis.set_major_formatter(power)
+        ax.tick_params(labelsize=15)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=15)
     first = {name: float(np.mean([run[0] / run[-1] for run in runs])) for name, runs in gradients.items()}
     said = "; ".join(f"{KINDS[name][1]}: {share:.1e}" for name, share in first.items())
     show(
@@ -51,16 +53,18 @@ def translation_map(
     english: Sequence[str], luma: Sequence[str], weights: Sequence[Sequence[float]], title: str = ""
 ) -> None:
     """Where a decoder looked: a row for each word that it wrote, a column for each word that it read."""
-    fig, ax = plt.subplots(figsize=(1.0 * len(english) + 2.2, 0.55 * len(luma) + 1.6))
+    fig, ax = plt.subplots(figsize=(0.85 * len(english) + 2.6, 0.35 * len(luma) + 1.5))
     image = ax.imshow(weights, vmin=0, vmax=1, cmap=SEQUENTIAL, aspect="auto")
     ax.set_xticks(range(len(english)), english, rotation=35, ha="left")
     ax.set_yticks(range(len(luma)), luma)
     ax.xaxis.tick_top()
-    ax.tick_params(length=0, labelsize=15)
-    ax.set_ylabel("written, from top to bottom")
+    ax.tick_params(length=0, labelsize=18)
+    ax.set_ylabel("written, downwards", fontsize=18)
     if title:
         ax.set_title(title)
-    fig.colorbar(image, label="attention")
+    bar = fig.colorbar(image)
+    bar.set_label("attention", fontsize=18)
+    bar.ax.tick_params(labelsize=18)
     strongest = (f"{word} at {english[int(np.argmax(row))]}" for word, row in zip(luma, weights, strict=True))
     show(
         fig, alt=f"Attention from each word of the translation to the English words. {'; '.join(strongest)}."
@@ -69,14 +73,14 @@ def translation_map(
 
 def three_models() -> None:
     """The same block in an encoder, in a decoder and in a GPT."""
-    fig, ax = plt.subplots(figsize=(13, 5.6), layout="none")
+    fig, ax = plt.subplots(figsize=(11.5, 4.6), layout="none")
     fig.subplots_adjust(0, 0, 1, 1)
     ax.set(xlim=(0, 130), ylim=(0, 56))
     ax.axis("off")
     _stack(ax, 4, "Encoder", ["look at all", "think"], "English words", "one vector for each")
     _stack(ax, 48, "Decoder", ["look back", "ask the encoder", "think"], "Luma so far", "the next word")
     _stack(ax, 92, "GPT", ["look back", "think"], "text so far", "the next word")
-    ax.plot([32, 45, 45], [47.5, 47.5, 28], color=PALETTE["blue"], linewidth=2.5)
+    ax.plot([34.5, 45, 45], [47.5, 47.5, 28], color=PALETTE["blue"], linewidth=2.5)
     _arrow(ax, (45, 28), (52.5, 28), color="blue")
     show(
         fig,
@@ -144,22 +148,23 @@ def training_curves(
     reference: Mapping[str, Sequence], mine: Sequence[tuple[int, float]], ylabel: str, scale: float = 1.0
 ) -> None:
     """The learner's curve over the spread of the reference's runs."""
-    fig, ax = plt.subplots(figsize=(10, 4.6))
+    fig, ax = plt.subplots(figsize=(10, 4.2))
     runs = scale * np.array(reference["values"])
-    ax.fill_between(
-        reference["steps"], runs.min(0), runs.max(0), color=PALETTE["grey"], alpha=0.4, lw=0,
-        label=f"{len(runs)} reference runs",
-    )  # fmt: skip
-    ax.plot(reference["steps"], runs.mean(0), "--", color=PALETTE["ink"], lw=2, label="their mean")
+    # The runs are so much alike that their band alone could not be seen.
+    band = {"color": "#C8CCD0", "zorder": 1}
+    ax.fill_between(reference["steps"], runs.min(0), runs.max(0), lw=0, **band)
+    ax.plot(reference["steps"], runs.mean(0), lw=10, label=f"{len(runs)} reference runs", **band)
+    ax.plot(reference["steps"], runs.mean(0), "--", color=PALETTE["ink"], lw=2, label="their mean", zorder=3)
     steps, values = zip(*mine, strict=True)
-    ax.plot(steps, [scale * value for value in values], "o-", color=PALETTE["blue"], label="yours")
+    values = [scale * value for value in values]
+    ax.plot(steps, values, "o-", color=PALETTE["blue"], lw=1.5, label="yours", zorder=2)
     ax.set(xlabel="training step", ylabel=ylabel)
     ax.set_ylim(bottom=0)
-    ax.legend()
+    ax.legend(fontsize=15)
     show(
         fig,
         alt=(
-            f"{ylabel} in training. Yours ends at {scale * values[-1]:.3g}; the reference runs end between"
+            f"{ylabel} in training. Yours ends at {values[-1]:.3g}; the reference runs end between"
             f" {runs[:, -1].min():.3g} and {runs[:, -1].max():.3g}."
         ),
     )
@@ -180,14 +185,14 @@ def few_sentences(reference: Mapping[str, Sequence[float]]) -> None:
 
 def seconds_per_token(seconds: Mapping[str, Sequence[float]]) -> None:
     """How long each new token takes, for each way of generating: medians over 15 tokens."""
-    fig, ax = plt.subplots(figsize=(10, 4.4))
+    fig, ax = plt.subplots(figsize=(10, 3.9))
     for (name, values), colour in zip(seconds.items(), ("vermilion", "blue"), strict=False):
         groups = 1000 * np.array(values)[: len(values) // 15 * 15].reshape(-1, 15)
         places = 15 * np.arange(len(groups)) + 8
         ax.plot(places, np.median(groups, axis=1), "o-", color=PALETTE[colour], label=name)
     ax.set(xlabel="tokens so far", ylabel="milliseconds for one more")
     ax.set_ylim(bottom=0)
-    ax.legend()
+    ax.legend(fontsize=15)
     show(
         fig,
         alt="Time for one more token: without a cache it grows with the text, with a cache it hardly does.",

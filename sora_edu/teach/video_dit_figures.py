@@ -51,7 +51,7 @@ def exposures(clips: Sequence, titles: Sequence[str], alt: str, columns: int = 4
         frames = frames_of(clip).astype(float) / 255
         fade = np.linspace(0.35, 1, len(frames))[:, None, None, None]
         ax.imshow((frames * fade).max(0))
-        ax.set_title(title, fontsize=14)
+        ax.set_title(title, fontsize=17)
     show(fig, alt=alt)
 
 
@@ -75,7 +75,7 @@ def _box(ax: Axes, x: Number, y: Number, width: Number, height: Number, text: st
             edgecolor=PALETTE["ink"], linewidth=1.3, zorder=3,
         )
     )  # fmt: skip
-    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=14, zorder=4)
+    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=17, zorder=4)
 
 
 def _arrow(ax: Axes, start: tuple[Number, Number], end: tuple[Number, Number], colour: str = "ink") -> None:
@@ -85,34 +85,34 @@ def _arrow(ax: Axes, start: tuple[Number, Number], end: tuple[Number, Number], c
 
 def machine() -> None:
     """The whole network as a plan: noisy latents in, their velocity out, and the loop around it."""
-    fig, ax = plt.subplots(figsize=(13.5, 6.2))
+    fig, ax = plt.subplots(figsize=(13.8, 4.7))
     pale, warm, cool = PALETTE["pale"], "#FFE3CF", "#D9ECF7"
-    _box(ax, 1, 15, 15, 9, "noisy latents\n$x_t$\nc × t × h × w", cool)
-    _box(ax, 20, 15, 13, 9, "patchify\n+ linear", "white")
-    _box(ax, 37, 15, 12, 9, "+ place\nt, y, x", "white")
+    _box(ax, 1, 15, 17, 9, "noisy latents\n$x_t$\nc × t × h × w", cool)
+    _box(ax, 21.5, 15, 12, 9, "patchify\n+ linear", "white")
+    _box(ax, 37, 15, 11, 9, "+ place\nt, y, x", "white")
     for k in range(3):
-        _box(ax, 54 - k, 11 - k, 22, 17, "", pale)
-    ax.text(63, 24.2, "a block, many times", ha="center", va="center", fontsize=13, zorder=5)
-    _box(ax, 54, 17.5, 18, 5, "who sees whom", "white")
-    _box(ax, 54, 11, 18, 5, "each alone: MLP", "white")
-    _box(ax, 80, 15, 13, 9, "linear +\nunpatchify", "white")
-    _box(ax, 97, 15, 13, 9, "velocity\n$u$", cool)
-    _box(ax, 46, 35, 34, 6, "time t  +  text encoder(prompt)", warm)
-    _box(ax, 33, 0, 40, 5, "one Euler step: $x_s = x_t + (s - t)\\,u$", cool)
-    _box(ax, 1, 31, 15, 7, "noise, t = 1", cool)
-    _box(ax, 92, 33, 22, 7, "t = 0: decoder → video", cool)
-    for start, end in (((16, 19.5), (20, 19.5)), ((33, 19.5), (37, 19.5)), ((49, 19.5), (52, 19.5)),
-                       ((76, 19.5), (80, 19.5)), ((93, 19.5), (97, 19.5)), ((8.5, 31), (8.5, 24)),
-                       ((103.5, 24), (103.5, 33))):  # fmt: skip
+        _box(ax, 54 - k, 10.5 - k, 22, 18, "", pale)
+    ax.text(63, 24.2, "a block, many times", ha="center", va="center", fontsize=16, zorder=5)
+    _box(ax, 53, 17, 20, 5, "who sees whom", "white")
+    _box(ax, 53, 10.5, 20, 5, "each alone: MLP", "white")
+    _box(ax, 80, 15, 14, 9, "linear +\nunpatchify", "white")
+    _box(ax, 98, 15, 12, 9, "velocity\n$u$", cool)
+    _box(ax, 43, 35, 40, 6, "time t  +  text encoder(prompt)", warm)
+    _box(ax, 31, 0, 44, 5, "one Euler step: $x_s = x_t + (s - t)\\,u$", cool)
+    _box(ax, 1, 32, 17, 6.5, "noise, t = 1", cool)
+    _box(ax, 87, 33.5, 28, 6.5, "t = 0: decoder → video", cool)
+    for start, end in (((18, 19.5), (21.5, 19.5)), ((33.5, 19.5), (37, 19.5)), ((48, 19.5), (52, 19.5)),
+                       ((76, 19.5), (80, 19.5)), ((94, 19.5), (98, 19.5)), ((9.5, 32), (9.5, 24)),
+                       ((104, 24), (104, 33.5))):  # fmt: skip
         _arrow(ax, start, end)
     for x in (58, 66):
-        _arrow(ax, (x, 35), (x, 28), "vermilion")
-    ax.text(69, 31, "shift, scale, gate", color=PALETTE["vermilion"], fontsize=13, va="center")
-    ax.plot([103.5, 103.5, 73], [15, 2.5, 2.5], color=PALETTE["ink"], lw=2, zorder=1)
-    ax.plot([33, 8.5], [2.5, 2.5], color=PALETTE["ink"], lw=2, zorder=1)
-    _arrow(ax, (8.5, 2.5), (8.5, 15))
-    ax.text(20, 4, "again, less noisy", fontsize=13, ha="center")
-    ax.set(xlim=(0, 115), ylim=(-1, 43))
+        _arrow(ax, (x, 35), (x, 28.5), "vermilion")
+    ax.text(68, 31.4, "shift, scale, gate", color=PALETTE["vermilion"], fontsize=16, va="center")
+    ax.plot([104, 104, 75], [15, 2.5, 2.5], color=PALETTE["ink"], lw=2, zorder=1)
+    ax.plot([31, 9.5], [2.5, 2.5], color=PALETTE["ink"], lw=2, zorder=1)
+    _arrow(ax, (9.5, 2.5), (9.5, 15))
+    ax.text(20, 4, "again, less noisy", fontsize=16, ha="center")
+    ax.set(xlim=(0, 116), ylim=(-0.5, 41.5))
     ax.axis("off")
     show(
         fig,
@@ -128,12 +128,12 @@ def machine() -> None:
 # --- who sees whom ---------------------------------------------------------------------------------------
 
 SEEN = {"clip": "joint", "frame": "factorised, blocks 0, 2, 4 …", "place": "factorised, blocks 1, 3, 5 …"}
-"""What each kind of block is called above its picture."""
+"""What each kind of block is called beside its picture."""
 
 
 def who_sees_whom(frames: int = 5, side: int = 4, looks: tuple[int, int, int] = (2, 1, 2)) -> None:
     """A clip's patches, three times: the one that looks, and those that it sees in each kind of block."""
-    fig, axes = plt.subplots(3, frames, figsize=(2.3 * frames, 7.6))
+    fig, axes = plt.subplots(3, frames, figsize=(1.65 * frames + 3, 5.2))
     spoken = []
     for line, (sees, title) in zip(axes, SEEN.items(), strict=True):
         count = 0
@@ -148,16 +148,17 @@ def who_sees_whom(frames: int = 5, side: int = 4, looks: tuple[int, int, int] = 
                     ax.add_patch(Rectangle(corner, 0.9, 0.9, facecolor=PALETTE[colour], edgecolor="white"))
             ax.set(xlim=(-0.1, side), ylim=(-0.1, side), aspect="equal")
             bare(ax)
-            if line is axes[-1]:
-                ax.set_xlabel(f"frame {t}")
-        line[frames // 2].set_title(f"{title}: {count} of {frames * side**2}", fontsize=15)
+            if sees == "place":
+                ax.set_xlabel(f"frame {t}", fontsize=16)
+        name = f"{title}:\n{count} of {frames * side**2}".replace(", ", ",\n", 1)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=17)
         spoken.append(f"{title} {count} of {frames * side**2}")
     show(fig, alt=f"Patches of {frames} frames; how many one of them sees: {'; '.join(spoken)}.")
 
 
 def costs(rows: Sequence[Mapping]) -> None:
     """MACs (closed form) and measured seconds of one evaluation by the length of the clip."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(13, 4.8))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(13, 4.2))
     spoken = []
     for attention in trainings.ATTENTIONS:
         mine = [row for row in rows if row["attention"] == attention]
@@ -168,7 +169,9 @@ def costs(rows: Sequence[Mapping]) -> None:
         spoken.append(f"{attention} {mine[0]['macs'] / 1e9:.1f} to {mine[-1]['macs'] / 1e9:.1f} G MACs")
     left.set(xlabel="latent frames", ylabel="billion MACs", title="counted", ylim=0)
     right.set(xlabel="latent frames", ylabel="seconds", title="measured here", ylim=0)
-    left.legend()
+    for ax in (left, right):
+        ax.tick_params(labelsize=15)
+    left.legend(fontsize=16)
     span = f"{rows[0]['frames']} to {rows[-1]['frames']} latent frames"
     show(fig, alt=f"Cost of one evaluation against length, {span}: {'; '.join(spoken)}; and seconds beside.")
 
@@ -178,7 +181,7 @@ def costs(rows: Sequence[Mapping]) -> None:
 
 def learning(kept: Mapping, mine: Mapping[str, Mapping] | None = None) -> None:
     """Loss on fresh clips against steps, reference runs behind one's own; and what was read right."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(13.5, 5), width_ratios=(1.6, 1))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(13.5, 4.6), width_ratios=(1.6, 1))
     spoken = []
     for k, attention in enumerate(trainings.ATTENTIONS):
         runs, steps, colour = np.array(kept[attention]["loss"]), kept[attention]["steps"], LOOKS[attention]
@@ -197,11 +200,13 @@ def learning(kept: Mapping, mine: Mapping[str, Mapping] | None = None) -> None:
         spoken.append(f"{attention}: loss {runs[:, -1].mean():.3f}, {np.mean(shares):.0f} % read right")
     ceiling = 100 * kept["real"]["shares"]["all"]
     right.axhline(ceiling, color=PALETTE["green"], ls=":")
-    right.text(1.42, ceiling - 2, "real clips", color=PALETTE["green"], ha="right", va="top", fontsize=13)
+    right.text(1.42, ceiling - 2, "real clips", color=PALETTE["green"], ha="right", va="top", fontsize=15)
     right.set(title="colour, shape, motion read right", ylabel="%", ylim=(0, 104))
     right.set_xticks([0, 1], trainings.ATTENTIONS)
     left.set(xlabel="training step", ylabel="loss on fresh clips", ylim=(0, None))
-    left.legend()
+    for ax in (left, right):
+        ax.tick_params(labelsize=15)
+    left.legend(fontsize=16)
     show(fig, alt=f"Reference runs. {'; '.join(spoken)}; real clips {ceiling:.0f} %.")
 
 
@@ -228,6 +233,7 @@ def flights(paths: Mapping[str, Float[np.ndarray, " t"]], bounces: bool = False)
         ax.plot(t, floor - np.asarray(y), "o", color=PALETTE["blue"])
         ax.axhline(0, color=PALETTE["ink"], lw=1)
         ax.set(title=f"{name}\n{told}", xlabel="seconds")
+        ax.tick_params(labelsize=15)
         spoken.append(f"{name}: {told}")
     axes[0, 0].set_ylabel("height above the floor")
     show(fig, alt=f"Tracked heights and the nearest law. {'; '.join(spoken)}.")
@@ -268,21 +274,23 @@ def unsteady(tracks: Sequence[Mapping | None]) -> list[float]:
 
 def laws(kept: Mapping) -> None:
     """Gravity of falls, and acceleration of what should move steadily: a dot for each clip, by maker."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(13.5, 4.8))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(13.5, 4.6))
+    fig.get_layout_engine().set(wspace=0.06)
     dice, spoken = np.random.default_rng(0), []
     for ax, measure, name in ((left, gravities, "g"), (right, unsteady, "acceleration")):
         for row, maker in enumerate(("real", *trainings.ATTENTIONS)):
             tracks = [kept["real"]["tracks"]] if maker == "real" else kept[maker]["tracks"]
             values = [value for one in tracks for value in measure(one)]
             places = row + dice.uniform(-0.25, 0.25, len(values))
-            ax.plot(values, places, "o", color=PALETTE[LOOKS[maker]], alpha=0.45, markersize=6)
+            ax.plot(values, places, "o", color=PALETTE[LOOKS[maker]], alpha=0.45, markersize=7, clip_on=False)
             middle = float(np.median(values)) if values else float("nan")
             ax.plot([middle] * 2, [row - 0.38, row + 0.38], color=PALETTE["ink"], lw=3)
             spoken.append(f"{maker} {name} {middle:.2f}")
         ax.set_yticks(range(3), ["real clips", *trainings.ATTENTIONS] if ax is left else [""] * 3)
         ax.invert_yaxis()
+        ax.tick_params(labelsize=15)
     left.axvspan(0.95 * GRAVITY, 1.05 * GRAVITY, color=PALETTE["green"], alpha=0.15)
-    left.set(title="falls: gravity", xlabel="heights per second squared", xlim=(0, 2.5))
+    left.set(title="falls: gravity", xlabel="heights per second squared", xlim=(0, 2.4))
     right.axvspan(0, STEADY, color=PALETTE["green"], alpha=0.15)
     right.set(title="moves left or right: acceleration", xlabel="units of g", xlim=(0, 0.3))
     show(fig, alt=f"A dot for each clip; medians: {', '.join(spoken)}. The law's band is shaded.")
@@ -305,7 +313,7 @@ def occluded(clips: Sequence[Float[Tensor, "3 t h w"]], names: Sequence[str], gi
     """Clips as rows of frames; what was given has a frame around it."""
     frames = range(0, clips[0].shape[1], 2)
     fig, axes = plt.subplots(len(clips), len(frames), figsize=(13.5, 1.75 * len(clips)), squeeze=False)
-    for line, clip, name in zip(axes, clips, names, strict=True):
+    for row, (line, clip, name) in enumerate(zip(axes, clips, names, strict=True), 1):
         whole = frames_of(clip)
         for ax, k in zip(line, frames, strict=True):
             ax.imshow(whole[k])
@@ -313,9 +321,9 @@ def occluded(clips: Sequence[Float[Tensor, "3 t h w"]], names: Sequence[str], gi
             if k < given:
                 ax.spines[:].set_visible(True)
                 ax.spines[:].set(color=PALETTE["vermilion"], linewidth=4)
-            if line is axes[-1]:
-                ax.set_xlabel(f"{k / FPS:.2f} s")
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=13)
+            if row == len(clips):
+                ax.set_xlabel(f"{k / FPS:.2f} s", fontsize=16)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=17)
     show(
         fig,
         alt=f"Rows of frames, the first {given} of each clip framed: {'; '.join(names)}.",

@@ -112,7 +112,7 @@ def what_a_token_sees(
             bare(ax)
             if seen:
                 corner = (patch * column - 0.5, patch * row - 0.5)
-                colour = PALETTE[("vermilion", "sky", "yellow")[k // tubelet % 3]]
+                colour = PALETTE[("vermilion", "blue", "green")[k // tubelet % 3]]
                 ax.add_patch(Rectangle(corner, patch, patch, fill=False, edgecolor=colour, lw=4))
     show(
         fig,
@@ -196,7 +196,7 @@ def _bars(ax: Axes, rows: Sequence[Sequence[int]], lengths: Sequence[int], size:
 
 def padded_and_packed(lengths: Sequence[int], size: int) -> None:
     """The same samples, each padded to the longest, and packed first fit into rows of `size`."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(13, 5))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(13, 4.5))
     longest, rows = max(lengths), first_fit(lengths, size)
     padded = _bars(left, [[number] for number in range(len(lengths))], lengths, longest)
     packed = _bars(right, rows, lengths, size)
@@ -218,24 +218,31 @@ def promise() -> None:
 
 
 def mask_of(packed: Packed, row: int = 0) -> None:
-    """Who may look at whom in one packed row, with the numbers of the samples along the diagonal."""
+    """Who may look at whom in one packed row: the samples' blocks by number, and hatched the padding."""
     mask: Bool[Tensor, "n n"] = packed.mask[row, 0]
     samples: Int[Tensor, " n"] = packed.samples[row]
-    fig, ax = plt.subplots(figsize=(6.4, 5.6))
+    n = len(samples)
+    fig, ax = plt.subplots(figsize=(5.6, 5))
     ax.imshow(mask.numpy(), cmap="Greys", vmin=0, vmax=2.2)
     for number in samples.unique().tolist():
         places = (samples == number).nonzero()[:, 0]
         first, last = int(places[0]), int(places[-1])
-        middle, name, side = (first + last) / 2, f"clip {number}", "center"
+        middle, width = (first + last) / 2, last - first + 1
         if number == PADDING:
-            name, side = "padding", "right"
-        ax.text(last if side == "right" else middle, middle, name, ha=side, va="center", fontsize=14)
+            strip = {"facecolor": "white", "edgecolor": PALETTE["grey"], "hatch": "///", "lw": 0}
+            for corner, sides in (((first - 0.5, -0.5), (width, n)), ((-0.5, first - 0.5), (n, width))):
+                ax.add_patch(Rectangle(corner, *sides, **strip))
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 2}
+            ax.text(last, middle, "padding", ha="right", va="center_baseline", bbox=box)
+        elif width < n / 6:  # its name does not fit into it
+            ax.text(first - 3, middle, f"clip {number}", ha="right", va="center_baseline")
+        else:
+            ax.text(middle, middle, f"clip {number}", ha="center", va="center_baseline")
     ax.set(xlabel="may be looked at", ylabel="looks", xticks=[], yticks=[])
-    sizes = ", ".join(str(int((samples == n).sum())) for n in samples.unique().tolist() if n != PADDING)
-    show(
-        fig,
-        alt=f"A square of {len(samples)} by {len(samples)} places with blocks of {sizes} on its diagonal.",
-    )
+    ax.spines[:].set_visible(True)
+    sizes = ", ".join(str(int((samples == k).sum())) for k in samples.unique().tolist() if k != PADDING)
+    hatched = "; the last rows and columns, the padding, are hatched" if (samples == PADDING).any() else ""
+    show(fig, alt=f"A square of {n} by {n} places with blocks of {sizes} on its diagonal{hatched}.")
 
 
 def dropped(clip: Float[Tensor, "3 f h w"], places: Int[Tensor, "n 3"], patch: tuple[int, int, int]) -> None:
@@ -246,8 +253,12 @@ def dropped(clip: Float[Tensor, "3 f h w"], places: Int[Tensor, "n 3"], patch: t
     for axis, cell in enumerate(patch):
         kept = kept.repeat_interleave(cell, axis)
     frames = clip.shape[1]
-    fig, axes = plt.subplots(1, frames, figsize=(1.5 * frames, 1.7))
-    for k, ax in enumerate(axes):
+    columns = min(frames, 8)
+    rows = -(-frames // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(1.6 * columns, 1.65 * rows), squeeze=False)
+    for ax in axes.flat[frames:]:
+        ax.set_visible(False)
+    for k, ax in enumerate(axes.flat[:frames]):
         ax.imshow(pixels(torch.where(kept[k], clip[:, k], torch.tensor(0.4))))
         bare(ax)
     show(fig, alt=f"{frames} frames of a clip with {share:.0%} of its spacetime patches grey, at random.")
@@ -261,7 +272,7 @@ def crops(
 ) -> None:
     """One frame of each clip with its central square, the object's box, and the share that a crop keeps."""
     widths = [clip.shape[3] / clip.shape[2] for clip in clips]
-    fig, axes = plt.subplots(1, len(clips), figsize=(13, 3.6), width_ratios=widths, squeeze=False)
+    fig, axes = plt.subplots(1, len(clips), figsize=(13, 3.8), width_ratios=widths, squeeze=False)
     spoken = []
     for ax, clip, box, square in zip(axes[0], clips, boxes, squares, strict=True):
         picture, inside = pixels(clip[:, frame]), np.zeros(clip.shape[2:], bool)
@@ -272,7 +283,7 @@ def crops(
             sides = (columns.stop - columns.start, rows.stop - rows.start)
             ax.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=PALETTE[colour], lw=3))
         share = share_inside(box, square)
-        ax.set_title(f"{share:.0%}")
+        ax.set_title(f"{share:.0%} inside")
         bare(ax)
         spoken.append(f"{clip.shape[2]} by {clip.shape[3]}: {share:.0%}")
     show(

@@ -43,30 +43,32 @@ def cut(picture: Float[Tensor, "c h w"], patch: int) -> None:
     tokens = patchify(picture[None], patch)
     rows, columns = picture.shape[1] // patch, picture.shape[2] // patch
     squares = unpatchify(tokens.transpose(0, 1), patch, (1, 1))
-    fig = plt.figure(figsize=(12.5, 6.2))
-    above, below = fig.subfigures(2, 1, height_ratios=(3, 1))
+    fig = plt.figure(figsize=(13, 5.6))
+    above, below = fig.subfigures(2, 1, height_ratios=(3, 1.15))
     whole, apart = above.subplots(1, 2)
     whole.imshow(pixels(picture))
     whole.set_title(f"a picture of {picture.shape[1]} by {picture.shape[2]} pixels")
     bare(whole)
     for number, square in enumerate(squares):
-        left, top = 1.18 * (number % columns), 1.18 * (number // columns)
+        left, top = 1.2 * (number % columns), 1.6 * (number // columns)
         apart.imshow(pixels(square), extent=(left, left + 1, top + 1, top))
-        apart.text(left + 0.06, top + 0.3, str(number), fontsize=12, backgroundcolor="#FFFFFFB0")
-    apart.set(xlim=(-0.1, 1.18 * columns), ylim=(1.18 * rows, -0.1))
+        apart.text(left + 0.5, top - 0.08, str(number), ha="center")
+    apart.set(xlim=(-0.1, 1.2 * columns), ylim=(1.6 * rows - 0.5, -0.55))
     apart.set_title(f"{rows} by {columns} patches of {patch} by {patch}")
     bare(apart)
     line = below.subplots()
     for number, square in enumerate(squares):
         line.imshow(pixels(square), extent=(1.15 * number, 1.15 * number + 1, 1, 0))
-    line.set(xlim=(-0.1, 1.15 * len(squares)), ylim=(1.05, -0.05))
+        line.text(1.15 * number + 0.5, 1.15, str(number), ha="center", va="top")
+    line.set(xlim=(-0.1, 1.15 * len(squares)), ylim=(1.85, -0.05))
     line.set_title(f"a sequence of {len(squares)} tokens, each of {tokens.shape[2]} numbers")
     bare(line)
     show(
         fig,
         alt=(
             f"A picture, then the same picture as {rows} by {columns} numbered patches with gaps between,"
-            f" then the patches in one row, from number 0 at the top left to number {len(squares) - 1}."
+            f" then the patches in one row, from number 0 at the top left to number {len(squares) - 1}, each"
+            " with its number."
         ),
     )  # fmt: skip
 
@@ -110,8 +112,8 @@ def attention_on_cells(
 ) -> None:
     """Noisy pictures, and how the attention on their feature maps is spread before and after training."""
     side = math.isqrt(on.shape[1])
-    fig, axes = plt.subplots(3, len(x), figsize=(2.6 * len(x), 7.6))
-    rows = {"the picture": None, "attention before": before, "attention after": after}
+    fig, axes = plt.subplots(3, len(x), figsize=(1.65 * len(x) + 0.4, 4.8))
+    rows = {"the\npicture": None, "attention\nbefore": before, "attention\nafter": after}
     top = float(after.max())
     for row, (title, maps) in zip(axes, rows.items(), strict=True):
         row[0].set_ylabel(title)
@@ -139,7 +141,7 @@ def looks(
 ) -> None:
     """Pictures with the grid of their patches; below, how much of each patch reaches the class token."""
     (rows, columns), most = maps.shape[1:], 100 * float(maps.max())
-    fig, axes = plt.subplots(2, len(x), figsize=(2.1 * len(x) + 0.8, 4.9), squeeze=False)
+    fig, axes = plt.subplots(2, len(x), figsize=(1.45 * len(x) + 1.3, 2.95), squeeze=False)
     for k, (above, below) in enumerate(axes.T):
         above.imshow(pixels(x[k]), extent=(0, columns, rows, 0))
         image = below.imshow(100 * maps[k], extent=(0, columns, rows, 0), vmin=0, vmax=most)
@@ -150,9 +152,9 @@ def looks(
             ax.tick_params(length=0)
             ax.grid(color=PALETTE["sky"], linewidth=1)
             ax.spines[:].set_visible(False)
-    axes[0, 0].set_ylabel("the picture")
-    axes[1, 0].set_ylabel("what was read")
-    fig.colorbar(image, ax=axes[1], label="share (%)", shrink=0.9)
+    axes[0, 0].set_ylabel("the\npicture")
+    axes[1, 0].set_ylabel("what\nwas read")
+    fig.colorbar(image, ax=axes[1], label="share (%)").ax.tick_params(labelsize=15)
     strongest = "; ".join(f"picture {k + 1}: patch {int(m.argmax())}" for k, m in enumerate(maps.flatten(1)))
     show(
         fig,
@@ -172,19 +174,27 @@ def promise() -> None:
 def heads(
     x: Float[Tensor, "1 h w"], maps: Float[Tensor, "depth heads n n"], grid: tuple[int, int]
 ) -> None:
-    """What the class token attends to in one picture: a row for each block, a column for each head."""
+    """What the class token attends to in one picture: a group of maps for each block, a map for each head."""
     (depth, count), most = maps.shape[:2], 100 * float(maps[:, :, 0].max())
-    fig, axes = plt.subplots(depth, count + 1, figsize=(2.2 * (count + 1), 2.3 * depth + 0.3))
-    for layer, row in enumerate(axes):
-        row[0].imshow(pixels(x))
-        row[0].set_ylabel(f"block {layer + 1}")
-        for head, ax in enumerate(row[1:]):
-            image = ax.imshow(100 * maps[layer, head, 0, 1:].view(grid), vmin=0, vmax=most)
-            if layer == 0:
-                ax.set_title(f"head {head + 1}")
-        for ax in row:
+    rows = -(-count // 2)
+    fig = plt.figure(figsize=(3.6 + 3.1 * depth, 1.9 * rows + 0.4))
+    first, *groups, last = fig.subfigures(1, 2 + depth, width_ratios=(0.75, *[1] * depth, 0.4))
+    digit = first.subplots()
+    digit.imshow(pixels(x))
+    digit.set_title("the picture")
+    bare(digit)
+    for layer, group in enumerate(groups):
+        group.suptitle(f"block {layer + 1}", fontsize=17)
+        axes = group.subplots(rows, 2, squeeze=False).ravel()
+        for head, ax in enumerate(axes):
             bare(ax)
-    fig.colorbar(image, ax=axes[:, -1], label="attention (%)")
+            if head < count:
+                image = ax.imshow(100 * maps[layer, head, 0, 1:].view(grid), vmin=0, vmax=most)
+                ax.set_xlabel(f"head {head + 1}")
+    bar = last.subplots()
+    last.colorbar(image, cax=bar, label="attention (%)")
+    bar.set_box_aspect(10)
+    bar.tick_params(labelsize=15)
     show(
         fig,
         alt=(
@@ -199,12 +209,12 @@ def position_similarity(table: Float[Tensor, "n d"], grid: tuple[int, int]) -> N
     unit = torch.nn.functional.normalize(table, dim=1)
     alike = (unit @ unit.T).view(*grid, *grid)
     rows, columns = grid
-    fig, axes = plt.subplots(rows, columns, figsize=(1.7 * columns + 1.2, 1.7 * rows))
+    fig, axes = plt.subplots(rows, columns, figsize=(1.05 * columns + 1.5, 1.05 * rows))
     for (row, column), ax in np.ndenumerate(axes):
         image = ax.imshow(alike[row, column], vmin=-1, vmax=1, cmap="RdBu_r")
-        ax.plot(column, row, "o", color="white", markersize=7, markeredgecolor=PALETTE["ink"])
+        ax.plot(column, row, "o", color="white", markersize=6, markeredgecolor=PALETTE["ink"])
         bare(ax)
-    fig.colorbar(image, ax=axes, label="similarity")
+    fig.colorbar(image, ax=axes, label="similarity", ticks=(-1, 0, 1)).ax.tick_params(labelsize=15)
     show(
         fig,
         alt=(
@@ -264,7 +274,7 @@ def shuffled_scores(kept: Mapping[str, Mapping]) -> None:
 def fine_tuning_scores(kept: Mapping) -> None:
     """Scores by number of handwritten training digits, for each way to start; dots are single runs."""
     sizes, spoken = kept["sizes"], []
-    fig, ax = plt.subplots(figsize=(11, 4.8))
+    fig, ax = plt.subplots(figsize=(11, 3.9))
     for name, runs in kept["share_right"].items():
         scores, colour = 100 * np.array(runs), PALETTE[LOOKS[name]]
         ax.plot(sizes, scores.T, "o", color=colour, alpha=0.45)
@@ -292,11 +302,12 @@ def gallery(
     fig, axes = plt.subplots(rows, columns, figsize=(side * columns, side * 1.2 * rows + 0.3), squeeze=False)
     for ax in axes.flat:
         bare(ax)
+        ax.spines[:].set(visible=True, color="#C8C8C8", linewidth=1)
     for ax, picture, answer, right in zip(axes.flat, x, answers.tolist(), truth.tolist(), strict=False):
         ax.imshow(pixels(picture))
         wrong = answer != right
         ax.set_title(
-            f"{answer}, not {right}" if wrong else str(answer), fontsize=13,
+            f"{answer}, not {right}" if wrong else str(answer), fontsize=14,
             color=PALETTE["vermilion"] if wrong else PALETTE["ink"],
         )  # fmt: skip
     count = int((answers != truth).sum())

@@ -75,7 +75,7 @@ The fourth version went on from the third, by the same command with `--steps 560
 Up to then the second of `TIME_MEANS` was 1.8; whole clips got a larger share of the steps (`LENGTHS`). Its
 clips follow prompts better than the third version's, and their starts spread less.
 
-The fifth version went on from the fourth, by the same command with `--steps 4800 --clips 16384 --compile`:
+The fifth version went on from the fourth, by the same command with `--steps 3800 --clips 16384 --compile`:
 until then all motions were drawn alike.
 
 The column "as run" is the clock of those runs, for much of the time on one core that other work shared. The

@@ -57,14 +57,15 @@ def tokens(texts: list[str], shift: int = 0) -> Int[Tensor, "b n"]:
 
 
 class Reader(nn.Module):
-    """Words to vectors, positions added, two transformer layers, and the mean decides on a colour."""
+    """Words to vectors, positions added, two layers; the mean decides on a colour."""
 
     def __init__(self, add_positions: Callable[[Tensor], Tensor]):
         super().__init__()
         self.words = nn.Embedding(len(VOCABULARY) + 1, WIDTH)
         nn.init.normal_(self.words.weight, std=0.5)
         self.add_positions = add_positions
-        layer = nn.TransformerEncoderLayer(WIDTH, 4, 64, dropout=0.0, batch_first=True, norm_first=True)
+        kind = dict(dropout=0.0, batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(WIDTH, 4, 64, **kind)
         self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.head = nn.Linear(WIDTH, len(COLOUR_NAMES))
 

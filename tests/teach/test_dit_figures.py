@@ -49,8 +49,10 @@ def test_curves_and_ends_say_the_means_over_seeds(drawn):
     kept = {told: {name: _runs(end) for name, end in ends.items()} for told in ("class", "caption")}
     pictures.race(kept, {"adaln": {"steps": [0, 5], "loss": [2.0, 1.5]}})
     assert "adaLN-Zero, class, 0.700" in drawn[-1][1]
-    labels = [text.get_text() for text in drawn[-1][0].axes[1].get_legend().get_texts()]
-    assert "adaLN, yours" in labels and len(labels) == 5
+    fig = drawn[-1][0]
+    labels = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert labels == [*(label for label, _ in pictures.LOOKS.values()), "reference", "yours"]
+    assert [len(line.get_xdata()) for line in fig.axes[2].lines] == [2, 2]  # the reference, and yours
     pictures.outcomes(kept)
     assert "in-context, caption: loss 1.000, 50 % read right" in drawn[-1][1]
 

@@ -40,7 +40,7 @@ def test_crops_say_the_share_that_is_left(drawn):
     box, square = (slice(0, 2), slice(0, 4)), (slice(0, 4), slice(2, 6))
     pictures.crops([torch.zeros(3, 1, 4, 8)], [box], [square], 0)
     fig, alt = drawn[-1]
-    assert fig.axes[0].get_title() == "50%" and "4 by 8: 50%" in alt
+    assert fig.axes[0].get_title() == "50% inside" and "4 by 8: 50%" in alt
 
 
 def test_every_latent_stands_under_its_frames(drawn):
