@@ -320,8 +320,7 @@ def reach(distances: Sequence[int], shares: Mapping[str, Float[Tensor, "seeds di
     ax.set_xticks(distances, [str(n) for n in distances])
     ax.minorticks_off()
     ax.yaxis.set_major_formatter(power)
-    ax.tick_params(labelsize=15)
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 0.9), fontsize=15)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 0.9))
     said = "; ".join(f"{name}: {runs.mean(0)[0]:.1e} at {distances[0]} words, {runs.mean(0)[-1]:.1e} at"
                      f" {distances[-1]}" for name, runs in shares.items())  # fmt: skip
     show(fig, alt=f"Share of the first word in what the last answer feels. {said}.")
@@ -344,9 +343,7 @@ def filtered(
         above.set_title(f"{name}: error {(answer - clean).square().mean().sqrt():.3f}")
         below.bar(range(len(noisy)), weights[name][place], width=1.0, color=PALETTE["vermilion"])
         below.set(xlabel="place", ylabel="weight")
-        for ax in (above, below):
-            ax.tick_params(labelsize=15)
-    axes[0, 0].legend(loc="upper left", fontsize=15)
+    axes[0, 0].legend(loc="upper left")
     said = "; ".join(f"{name}: error {(a - clean).square().mean().sqrt():.3f}" for name, a in answers.items())
     show(
         fig,
@@ -387,7 +384,7 @@ def cost(
     )
     left.axvline(2 * width, color=PALETTE["grey"], ls=":", lw=2, label="n = 2d")
     left.set(ylabel="G MACs", title="counted")
-    left.legend(loc="lower right", fontsize=15)
+    left.legend(loc="lower right")
     for ax in right:
         ax.plot(lengths, [1000 * s for s in seconds], "o-", color=PALETTE["vermilion"])
         ax.set(ylabel="milliseconds", title="measured on this machine")
@@ -396,7 +393,6 @@ def cost(
         ax.set_xticks(lengths, [str(n) for n in lengths])
         ax.minorticks_off()
         ax.yaxis.set_major_formatter(power)
-        ax.tick_params(labelsize=15)
     steps = [macs(b) / macs(a) for a, b in pairwise(lengths)]
     show(
         fig,
@@ -421,7 +417,7 @@ def pronoun_curves(reference: Mapping[str, Mapping], mine: Mapping[str, Sequence
         ax.plot(steps, [100 * s for s in shares], color=PALETTE[LOOKS[name]], label=f"{name} (yours)")
     ax.axhline(50, color=PALETTE["grey"], linestyle=":", linewidth=1.5)
     ax.set(xlabel="training step", ylabel="right on fresh pairs (%)", ylim=(0, 104))
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 0.9), fontsize=15)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 0.9))
     yours = ", ".join(f"{name} {100 * curve[-1][1]:.0f} %" for name, curve in mine.items())
     others = ", ".join(
         f"{name} {100 * min(r[-1] for r in c['share_right']):.0f} to"

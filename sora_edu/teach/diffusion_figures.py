@@ -41,7 +41,7 @@ def digit_rows(
     for ax in axes.flat:
         ax.set_axis_off()
     for row, (name, pictures) in zip(axes, rows.items(), strict=True):
-        row[0].text(-0.2, 0.5, name, transform=row[0].transAxes, ha="right", va="center", fontsize=15)
+        row[0].text(-0.2, 0.5, name, transform=row[0].transAxes, ha="right", va="center")
         for ax, picture in zip(row, pictures, strict=False):
             ax.imshow(picture[0].numpy(), cmap="gray_r", vmin=-1, vmax=1, interpolation="bilinear")
     for ax, text in zip(axes[0], above, strict=False):
@@ -103,7 +103,7 @@ def schedules(picture: Float[Tensor, "1 8 8"], seed: int = 0) -> None:
         left.plot(t, alpha**2 / (alpha**2 + sigma**2), color=PALETTE[colour], label=name)
         right.plot(t, (alpha / sigma).log(), color=PALETTE[colour])
     left.set(xlabel="t", ylabel="share of variance", title="how much of it is data")
-    left.legend(fontsize=15)
+    left.legend()
     right.set(xlabel="t", ylabel="λ = log(α / σ)", title="signal to noise, as a logarithm", ylim=(-7, 7))
     right.axhline(0, color=PALETTE["grey"], linewidth=1.5, linestyle=":")
     show(
@@ -149,9 +149,8 @@ def seeds_compared(reference: Mapping[str, Sequence[float]], floor: float, *, ti
             [np.median(values)] * 2, [-place - 0.3, -place + 0.3], color=PALETTE["vermilion"], linewidth=3
         )
     names = ("dot: a run", "bar: median", "line: the same seed")
-    fig.legend([run, middle, seed], names, loc="outside lower center", ncols=3, fontsize=15)
+    fig.legend([run, middle, seed], names, loc="outside lower center", ncols=3)
     ax.set(yticks=[-k for k in range(len(reference))], yticklabels=list(reference), title=title)
-    ax.tick_params(labelsize=15)
     ax.set(xlabel="energy distance from the real points (left is better)", ylim=(0.6 - len(reference), 0.5))
     if max(map(max, reference.values())) > 0.01:
         ax.set_xscale("symlog", linthresh=0.003)
@@ -181,8 +180,7 @@ def orders(errors: Mapping[str, Mapping[int, float]]) -> None:
     ax.set_xticks(steps, [f"{int(s)}" for s in steps])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(power)
-    ax.tick_params(labelsize=15)
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=15)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     told = "; ".join(
         f"{name}: " + ", ".join(f"{abs(error):.3g} at {count}" for count, error in found.items())
         for name, found in errors.items()

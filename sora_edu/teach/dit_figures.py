@@ -332,12 +332,11 @@ def race(kept: Mapping, mine: Mapping[str, Mapping[str, Sequence]] | None = None
     for ax, title in zip(axes, titles, strict=True):
         ax.set_title(title.replace(" (", "\n("))
         ax.set_xlabel("training step")
-        ax.tick_params(labelsize=15)
     axes[0].set_ylabel("loss on fresh pictures")
     handles = [Line2D([], [], color=PALETTE[colour], label=label) for label, colour in LOOKS.values()]
     handles += [Line2D([], [], color=PALETTE["ink"], ls="--", lw=1.8, label="reference")]
     handles += [Line2D([], [], color=PALETTE["ink"], label="yours")] if mine else []
-    fig.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=15)
+    fig.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     beside = " A third panel shows the first steps with yours." if mine else ""
     show(
         fig,
@@ -372,14 +371,13 @@ def outcomes(kept: Mapping) -> None:
         axes[3].plot(PAPER_DESIGNS[name].fid, place, "D", color=PALETTE[colour], markersize=10)
     for marker, told in (("o", "told the class"), ("s", "told the caption")):
         axes[0].plot([], [], marker, color=PALETTE["grey"], label=told)
-    fig.legend(loc="outside lower center", ncols=2, fontsize=15)
+    fig.legend(loc="outside lower center", ncols=2)
     titles = (
         *("loss\nat the end", "colour and\nshape right (%)", "ground\nright (%)"),
         "FID in the\npaper (class)",
     )
     for ax, title in zip(axes, titles, strict=True):
         ax.set_title(title)
-        ax.tick_params(labelsize=15)
         for place in range(len(LOOKS) - 1):
             ax.axhline(place + 0.5, color="#D8D8D8", lw=1)
     axes[0].set_yticks(range(len(LOOKS)), [label for label, _ in LOOKS.values()])

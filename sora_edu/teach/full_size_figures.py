@@ -51,7 +51,7 @@ def walk(stages: Mapping[str, Tensor | Sequence[Tensor]], owned: int) -> None:
                 x, y = left + first + i, floor + devices - 1 - device
                 colour = PALETTE[_DEVICES[(first + i) // owned % len(_DEVICES)]]
                 ax.add_patch(Rectangle((x, y + 0.12), 0.94, 0.72, color=colour, alpha=0.3, lw=0))
-                ax.text(x + 0.47, y + 0.48, f"{value:.2g}", ha="center", va="center", fontsize=15)
+                ax.text(x + 0.47, y + 0.48, f"{value:.2g}", ha="center", va="center")
         if left == 0:
             for device in range(devices):
                 middle = floor + devices - 0.52 - device
@@ -79,14 +79,13 @@ def memory_by_devices(
         ax.bar(places, states, 0.36, color=PALETTE[colour], label=f"weights and all, {name}")
         ax.bar(places, kept, 0.36, bottom=states, color=PALETTE["grey"], label=None if k else "activations")
         for x, height in zip(places, states, strict=True):
-            ax.text(x, height + kept, f"{height + kept:.0f}", ha="center", va="bottom", fontsize=15)
+            ax.text(x, height + kept, f"{height + kept:.0f}", ha="center", va="bottom")
         spoken.append(f"{name}: {', '.join(f'{s + kept:.0f}' for s in states)}")
     ax.axhline(memory / 1e9, color=PALETTE["ink"], linestyle="--", linewidth=1.5)
-    ax.text(len(devices) - 0.45, memory / 1e9, "what one device has", ha="right", va="bottom", fontsize=15)
+    ax.text(len(devices) - 0.45, memory / 1e9, "what one device has", ha="right", va="bottom")
     ax.set_xticks(range(len(devices)), [str(count) for count in devices])
     ax.set(xlabel="devices", ylabel="GB on each", ylim=(0, 1.35 * memory / 1e9))
-    ax.tick_params(labelsize=15)
-    ax.legend(loc="upper right", ncols=3, fontsize=15)
+    ax.legend(loc="upper right", ncols=3)
     counts = ", ".join(map(str, devices))
     show(fig, alt=f"Bars of GB on each device for {counts} devices. {'. '.join(spoken)}.")
 
@@ -121,9 +120,7 @@ def losses_of_runs(kept: Mapping, mine: Mapping[str, Mapping[int, float]] | None
     right.set(xlabel="step", ylabel="difference to one process")
     right.ticklabel_format(axis="y", style="scientific", scilimits=(0, 0))
     right.yaxis.offsetText.set_fontsize(15)
-    for ax in (left, right):
-        ax.tick_params(labelsize=15)
-    fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=15)
+    fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     steps, values = _by_step(alone)
     show(fig, alt=(
         f"Left, the loss goes from {values[0]:.2f} to {values[-1]:.2f} in {steps[-1]} steps; the lines of one"
@@ -172,7 +169,6 @@ def distance_by_samples(width: int = 16, counts: Sequence[int] = (20, 40, 80, 16
     ax.fill_between(counts, [min(row) for row in found], [max(row) for row in found], alpha=0.25)
     ax.loglog(counts, middle, "o-", color=PALETTE["blue"])
     ax.set(xlabel="samples in each set", ylabel="Fréchet distance")
-    ax.tick_params(labelsize=15)
     show(fig, alt=(
         f"The distance of two sets of the same kind with {width} features falls from {middle[0]:.1f} for "
         f"{counts[0]} samples to {middle[-1]:.2f} for {counts[-1]}, where 0 would be right."

@@ -94,12 +94,10 @@ def planes(models: Mapping[str, PlaneAutoencoder], cells: int = 8) -> None:
         right.set_title(f"{name}: decoded")
         for ax in (left, right):
             ax.set_xlabel("first number")
-            ax.tick_params(labelsize=15)
             ax.locator_params(nbins=5)
     axes[0].set_ylabel("second number")
     bar = fig.colorbar(points, ax=axes, ticks=range(10), pad=0.01, aspect=25)
     bar.ax.set_title("digit", fontsize=15)
-    bar.ax.tick_params(labelsize=15)
     show(
         fig,
         alt=(

@@ -99,7 +99,7 @@ def first_ideas() -> None:
     left.plot(range(60), color=PALETTE["vermilion"], label="the number of the place")
     left.axhspan(-1, 1, color=PALETTE["blue"], alpha=0.35, label="values in a word vector")
     left.set(xlabel="place in the sentence", ylabel="value", title="Count: 0, 1, 2, …")
-    left.legend(loc="upper left", fontsize=15)
+    left.legend(loc="upper left")
     for row, length in enumerate((4, 16)):
         right.plot(np.linspace(0, 1, length), np.full(length, -row), "o", color=PALETTE["vermilion"])
         step = 1 / (length - 1)
@@ -128,7 +128,7 @@ def clock_faces(code: Float[Tensor, "length dim"], labels: Sequence[str]) -> Non
         if row == 0:
             ax.set_title(labels[column])
         if column == 0:
-            ax.text(-1.35, 0, f"pair {row}", ha="right", va="center", fontsize=15)
+            ax.text(-1.35, 0, f"pair {row}", ha="right", va="center")
     show(
         fig,
         alt=(
@@ -154,9 +154,7 @@ def heat_maps(encode: Encode, settings: Sequence[tuple[int, int]], length: int =
         image = ax.imshow(encode(length, dim, float(base)), cmap=DIVERGING, vmin=-1, vmax=1, aspect="auto")
         ax.set(xlabel="channel", ylabel="position", title=f"d = {dim}, n = {base}")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.tick_params(labelsize=15)
-    bar = fig.colorbar(image, ax=axes, label="value")
-    bar.ax.tick_params(labelsize=15)
+    fig.colorbar(image, ax=axes, label="value")
     described = "; ".join(f"d = {dim} and n = {base}" for dim, base in settings)
     show(
         fig,
@@ -275,7 +273,7 @@ def reading_curves(reference: Mapping[str, Mapping], mine: Mapping[str, Sequence
         ax.plot(steps, [100 * share for share in shares], color=PALETTE[LOOKS[name]], label=f"{name} (yours)")
     ax.axhline(50, color=PALETTE["grey"], linestyle=":", linewidth=1.5)
     ax.set(xlabel="training step", ylabel="right on fresh prompts (%)", ylim=(0, 104))
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 0.9), title="positions", fontsize=15)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 0.9), title="positions")
     ends = ", ".join(f"{name} {100 * curve[-1][1]:.0f} %" for name, curve in mine.items())
     show(
         fig,
@@ -302,7 +300,7 @@ def shifted_scores(
         ylim=(0, 104),
         xticks=range(scores.shape[1]),
     )
-    ax.legend(fontsize=15)
+    ax.legend()
     means = "; ".join(
         f"{name}: " + ", ".join(f"{100 * share:.0f}" for share in np.mean(reference[name]["shifted"], axis=0))
         for name in names

@@ -60,7 +60,7 @@ def token_table(
         face = PALETTE["sky"] if real and token > 2 else PALETTE["yellow"] if real else PALETTE["pale"]
         ax.add_patch(plt.Rectangle((column, row), 0.94, 0.88, facecolor=face, edgecolor="none"))
         ax.text(column + 0.47, row + 0.36, str(int(token)), ha="center", va="center", fontsize=17)
-        ax.text(column + 0.47, row + 0.7, tokens[int(token)], ha="center", va="center", fontsize=15)
+        ax.text(column + 0.47, row + 0.7, tokens[int(token)], ha="center", va="center")
     ax.set(xlim=(0, columns), ylim=(rows, 0))
     bare(ax)
     counts = mask.sum(1).tolist()
@@ -158,8 +158,7 @@ def learning_curves(kept: Mapping, mine: Curve = (), batch: int = 64) -> None:
     for ax, count, title in ((left, batch, "stills, in seconds"), (right, asked, "clips, in minutes")):
         ax.axhline(np.log(count), color=PALETTE["vermilion"], ls=":", lw=2, label=f"a guess among {count}")
         ax.set(title=title, xlabel="training step", ylim=(0, np.log(count) + 0.4))
-        ax.tick_params(labelsize=15)
-        ax.legend(loc="upper right", bbox_to_anchor=(1, 0.9), fontsize=16)
+        ax.legend(loc="upper right", bbox_to_anchor=(1, 0.9))
     left.set_ylabel("contrastive loss (nats)")
     last = f"; yours from {mine[0][1]:.2f} to {mine[-1][1]:.2f}" if mine else ""
     show(
@@ -183,10 +182,9 @@ def foils(kept: Mapping[str, Mapping]) -> None:
     colours = [PALETTE["blue"] if share > 90 else PALETTE["orange"] for share in shares]
     ax.barh(range(len(names)), shares, color=colours)
     for place, (name, share) in enumerate(zip(names, shares, strict=True)):
-        ax.text(share + 1, place, f"{share:.0f} % of {kept[name]['n']}", va="center", fontsize=15)
+        ax.text(share + 1, place, f"{share:.0f} % of {kept[name]['n']}", va="center")
     ax.axvline(50, color=PALETTE["ink"], ls=":", lw=2)
     ax.set_yticks(range(len(names)), names)
-    ax.tick_params(labelsize=15)
     ax.set(xlim=(0, 126), xticks=range(0, 101, 25), xlabel="right caption scores higher (%); a coin: 50")
     ax.invert_yaxis()
     said = "; ".join(f"{name} {share:.0f} %" for name, share in zip(names, shares, strict=True))
@@ -202,16 +200,14 @@ def ranked(kept: Mapping) -> None:
         label = {"possible": "at least one is right", "chosen": "the highest score is right"}[name]
         left.plot(counts, [100 * row[name] for row in rows], look, color=PALETTE[colour], label=label)
     left.set(xlabel="clips to choose from", ylabel="prompts (%)", xticks=counts, ylim=(0, 104))
-    left.legend(loc="upper left", fontsize=16)
+    left.legend(loc="upper left")
     scores, good = np.array(kept["scores"]), np.array(kept["right"], bool)
     bins = np.linspace(min(0, scores.min()), 1, 26)
     for chosen, name, colour in ((~good, "read wrong", "orange"), (good, "read right", "blue")):
         label = f"{name}: {chosen.sum()}"
         right.hist(scores[chosen], bins, alpha=0.65, color=PALETTE[colour], label=label)
     right.set(xlabel="score (cosine of clip and prompt)", ylabel="clips")
-    right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=16)
-    for ax in (left, right):
-        ax.tick_params(labelsize=15)
+    right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     said = ", ".join(
         f"of {r['n']} {100 * r['chosen']:.0f} % (possible {100 * r['possible']:.0f} %)" for r in rows
     )
@@ -258,8 +254,7 @@ def captions_compared(kept: Mapping, chance: Mapping[str, float]) -> None:
         )
     ax.set_xticks(range(len(ASKED)), list(ASKED.values()))
     ax.set(ylabel="read right (%)", ylim=(0, 104), xlim=(-0.5, len(ASKED) - 0.5))
-    ax.tick_params(labelsize=15)
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=15)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     show(fig, alt=f"Share of pictures read right, means over the seeds. {'; '.join(spoken)}.")
 
 
@@ -309,7 +304,6 @@ def guidance_sweep(kept: Mapping) -> None:
     for ax in axes:
         ax.set(xlabel="guidance scale s", xticks=scales)
         ax.set_xticklabels([f"{scale:g}" for scale in scales])
-        ax.tick_params(labelsize=15)
     said = "; ".join(
         f"s {row['scale']:g}: {share:.0f} % right, spread {row['spread']:.2f}, contrast {row['contrast']:.2f}"
         for row, share in zip(rows, shares, strict=True)

@@ -66,9 +66,7 @@ def compute_by_tokens(sizes: Mapping[str, VideoDiTConfig] = VIDEO_SIZES) -> None
             ax.text(n, level, name, ha="center", fontsize=16, transform=ax.get_xaxis_transform())
         spoken.append(f"{name} {n:,}")
     left.set(xlabel="tokens of a clip", ylabel="MACs of an evaluation")
-    left.legend(title="size", fontsize=15, title_fontsize=15, labelspacing=0.25)
-    for ax in (left, right):
-        ax.tick_params(labelsize=15)
+    left.legend(title="size", labelspacing=0.25)
     right.set(xlabel="tokens of a clip", ylabel="share of pairs", ylim=(0, 1))
     right.yaxis.set_major_formatter(PercentFormatter(1))
     show(fig, alt=(
@@ -93,11 +91,10 @@ def states_by_stage(parameters: int, devices: int, memory: float) -> None:
     for x, top in enumerate(bottom):
         ax.text(x, top, f"{top:.1f}", ha="center", va="bottom", fontsize=16)
     ax.axhline(memory / 1e9, color=PALETTE["ink"], linestyle="--", linewidth=1.5)
-    ax.text(len(names) - 0.6, memory / 1e9, "one device", ha="right", va="bottom", fontsize=15)
+    ax.text(len(names) - 0.6, memory / 1e9, "one device", ha="right", va="bottom")
     ax.set_xticks(range(len(names)), names)
     ax.set(ylabel="GB on each device", ylim=(0, 1.15 * max(*bottom, memory / 1e9)))
-    ax.tick_params(labelsize=15)
-    ax.legend(loc="upper center", ncols=3, bbox_to_anchor=(0.5, 1.2), fontsize=16)
+    ax.legend(loc="upper center", ncols=3, bbox_to_anchor=(0.5, 1.2))
     listed = "; ".join(f"stage {stage}: {top:.1f} GB" for stage, top in enumerate(bottom))
     show(
         fig,
@@ -124,17 +121,16 @@ def activations_three_ways(
             said = f"{size:,.2g}" if size < 100 else f"{size:,.0f}"
             below = size < memory / 1e9 < 2.2 * size  # above the bar the line of one device would cross it
             at, side = (size / 1.15, "top") if below else (1.1 * size, "bottom")
-            ax.text(x, at, said, ha="center", va=side, fontsize=15)
+            ax.text(x, at, said, ha="center", va=side)
         spoken.append(f"{name} {', '.join(f'{size:.3g}' for size in sizes)} GB")
     ax.axhline(memory / 1e9, color=PALETTE["ink"], linestyle="--", linewidth=1.5)
-    ax.text(-0.45, memory / 1e9, "one device", ha="left", va="bottom", fontsize=15)
+    ax.text(-0.45, memory / 1e9, "one device", ha="left", va="bottom")
     ax.set_yscale("log")
     ax.set_xticks(range(len(clips)), clips)
     ax.set(ylabel="GB for one clip")
     ax.margins(y=0.15)
-    ax.tick_params(labelsize=15)
     _plain_numbers(ax.yaxis)
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=15)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     show(fig, alt=f"Bars on a logarithmic scale for {', '.join(clips)}: {'; '.join(spoken)}.")
 
 
@@ -149,7 +145,7 @@ def switches_compared(measured: Mapping[str, Measured]) -> None:
         left.plot([low, high], [y, y], color=PALETTE["blue"], linewidth=4, solid_capstyle="round", alpha=0.4)
         left.plot(middle, y, "o", color=PALETTE["blue"], markersize=10)
         right.barh(y, result.kept / 1e6, color=PALETTE["orange"], height=0.6)
-        right.text(result.kept / 1e6, y, f" {result.kept / 1e6:.1f}", va="center", fontsize=15)
+        right.text(result.kept / 1e6, y, f" {result.kept / 1e6:.1f}", va="center")
         spoken.append(f"{name} {middle:.2f} ({low:.2f} to {high:.2f}), {result.kept / 1e6:.1f} MB")
     left.axvline(1, color=PALETTE["ink"], linewidth=1, linestyle="--")
     left.set_yticks(range(len(shown)), shown)
@@ -160,8 +156,6 @@ def switches_compared(measured: Mapping[str, Measured]) -> None:
     left.set(xlabel="times as fast as the plain step")
     right.set(xlabel="MB kept for the way back")
     right.margins(x=0.18)
-    for ax in (left, right):
-        ax.tick_params(labelsize=15)
     show(
         fig, alt=f"Each switch alone: times as fast as plain (spread), and memory kept. {'; '.join(spoken)}."
     )
@@ -228,7 +222,6 @@ def isoflop(kept: Mapping) -> None:
     ax.margins(x=0.09)
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
-    ax.tick_params(labelsize=15)
     for axis in (ax.xaxis, ax.yaxis):
         _plain_numbers(axis)
     show(fig, alt=f"Loss against weights, a curve for each budget, stars at the best. {'; '.join(spoken)}.")
@@ -265,9 +258,7 @@ def scaling_curve(kept: Mapping, mine: Mapping[int, float] | None = None) -> Non
     left.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
     _plain_numbers(left.yaxis)
     _once(left)
-    right.legend(loc="lower right", fontsize=15)
-    for ax in (left, right):
-        ax.tick_params(labelsize=15)
+    right.legend(loc="lower right")
     points = ", ".join(f"{budget}x {low:.3f}" for budget, low in zip(budgets, lowest, strict=True))
     show(fig, alt=(
         f"Left, loss against compute: {points}. Fits: {plain_a:.2f} C^-{plain_b:.2f}, and {floor:.2f} + "
@@ -299,8 +290,7 @@ def read_on_the_way(kept: Mapping, width: int) -> None:
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
     for axis in (ax.xaxis, ax.yaxis):
         _plain_numbers(axis)
-    ax.tick_params(labelsize=15)
-    ax.legend(fontsize=16)
+    ax.legend()
     said = "; ".join(
         f"{budget}x: {way:.3f} on the way, {end:.3f} at an end"
         for budget, way, end in zip([*marks, longest], on_the_way, finished, strict=True)
@@ -311,7 +301,7 @@ def read_on_the_way(kept: Mapping, width: int) -> None:
 def _once(ax: Axes) -> None:
     """A legend in which no name comes twice."""
     handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    ax.legend(handles.values(), handles.keys(), fontsize=15)
+    ax.legend(handles.values(), handles.keys())
 
 
 def _mean(values: Sequence[float]) -> float:

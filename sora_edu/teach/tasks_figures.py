@@ -154,7 +154,7 @@ def mask_of_latents(named: Mapping[str, Float[Tensor, "t h w"]]) -> None:
         below.set_xticks([k + 0.5 for k in range(cells.shape[1])], range(cells.shape[1]))
         below.set_xlabel("latent frame")
         above.tick_params(bottom=False)
-        below.tick_params(length=0, labelsize=15)
+        below.tick_params(length=0)
     axes[0, 0].set_ylabel("frame", rotation=0, ha="right", va="center")
     axes[1, 0].set_ylabel("4 channels", rotation=0, ha="right", va="center")
     show(
@@ -187,10 +187,9 @@ def latent_gaps(found: Mapping[str, tuple[Sequence[float], Sequence[bool]]]) -> 
         ax.bar(range(len(values)), values, color=colours, edgecolor=PALETTE["ink"], lw=0.8)
         for k, (value, whole) in enumerate(zip(values, known, strict=True)):
             if whole:
-                ax.text(k, value + 0.02, f"{value:.2f}", ha="center", va="bottom", fontsize=15)
+                ax.text(k, value + 0.02, f"{value:.2f}", ha="center", va="bottom")
         task = task.replace("_", " ")
         ax.set(title=task, xlabel="latent frame", xticks=range(len(values)))
-        ax.tick_params(labelsize=15)
         told = ", ".join(f"{v:.2f}" for v, whole in zip(values, known, strict=True) if whole)
         spoken.append(f"{task}: {told}")
     axes[0].set_ylabel("distance, in\nstandard deviations")
@@ -198,7 +197,7 @@ def latent_gaps(found: Mapping[str, tuple[Sequence[float], Sequence[bool]]]) -> 
         Rectangle((0, 0), 1, 1, color=PALETTE[GIVEN], label="all its frames are given"),
         Rectangle((0, 0), 1, 1, color="#CFCFCF", label="some are to be made"),
     ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=16)
+    fig.legend(handles=handles, loc="outside lower center", ncols=2)
     show(
         fig,
         alt=(
@@ -250,8 +249,7 @@ def learning_curves(kept: Mapping[str, Mapping], mine: Sequence[tuple[int, float
         spoken.append(f"{way} {runs[:, -1].mean():.2f}")
     ax.plot(*zip(*mine, strict=True), color=PALETTE[LOOKS["channels"]], label="channels (yours)")
     ax.set(xlabel="training step", ylabel="loss", ylim=(0, None))
-    ax.tick_params(labelsize=15)
-    ax.legend(fontsize=16)
+    ax.legend()
     show(
         fig, alt=f"Losses that fall. Reference runs end at: {', '.join(spoken)}; yours at {mine[-1][1]:.2f}."
     )

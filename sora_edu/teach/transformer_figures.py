@@ -35,8 +35,7 @@ def by_depth(sizes: Mapping[str, Sequence], gradients: Mapping[str, Sequence]) -
             ax.plot(runs.mean(0), color=PALETTE[colour], label=formula)
         ax.set(yscale="log", xlabel="layer", title=title)
         ax.yaxis.set_major_formatter(power)
-        ax.tick_params(labelsize=15)
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=15)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     first = {name: float(np.mean([run[0] / run[-1] for run in runs])) for name, runs in gradients.items()}
     said = "; ".join(f"{KINDS[name][1]}: {share:.1e}" for name, share in first.items())
     show(
@@ -110,10 +109,10 @@ def _stack(ax: Axes, x: int, title: str, parts: Sequence[str], below: str, above
                 facecolor="white", edgecolor=PALETTE[colours[part]], linewidth=3,
             )
         )  # fmt: skip
-        ax.text(x + 17, y + 3.2, part, ha="center", va="center", fontsize=15)
+        ax.text(x + 17, y + 3.2, part, ha="center", va="center")
     ax.text(x + 32.6, bottom + height / 2, "× N", ha="left", va="center", fontsize=16)
-    ax.text(x + 17, 5, below, ha="center", va="center", fontsize=15, style="italic")
-    ax.text(x + 17, 47.5, above, ha="center", va="center", fontsize=15, style="italic")
+    ax.text(x + 17, 5, below, ha="center", va="center", style="italic")
+    ax.text(x + 17, 47.5, above, ha="center", va="center", style="italic")
     _arrow(ax, (x + 17, 7), (x + 17, bottom - 1.2))
     _arrow(ax, (x + 17, bottom + height + 0.2), (x + 17, 45.3))
 
@@ -160,7 +159,7 @@ def training_curves(
     ax.plot(steps, values, "o-", color=PALETTE["blue"], lw=1.5, label="yours", zorder=2)
     ax.set(xlabel="training step", ylabel=ylabel)
     ax.set_ylim(bottom=0)
-    ax.legend(fontsize=15)
+    ax.legend()
     show(
         fig,
         alt=(
@@ -192,7 +191,7 @@ def seconds_per_token(seconds: Mapping[str, Sequence[float]]) -> None:
         ax.plot(places, np.median(groups, axis=1), "o-", color=PALETTE[colour], label=name)
     ax.set(xlabel="tokens so far", ylabel="milliseconds for one more")
     ax.set_ylim(bottom=0)
-    ax.legend(fontsize=15)
+    ax.legend()
     show(
         fig,
         alt="Time for one more token: without a cache it grows with the text, with a cache it hardly does.",

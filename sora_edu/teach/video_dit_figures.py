@@ -169,9 +169,7 @@ def costs(rows: Sequence[Mapping]) -> None:
         spoken.append(f"{attention} {mine[0]['macs'] / 1e9:.1f} to {mine[-1]['macs'] / 1e9:.1f} G MACs")
     left.set(xlabel="latent frames", ylabel="billion MACs", title="counted", ylim=0)
     right.set(xlabel="latent frames", ylabel="seconds", title="measured here", ylim=0)
-    for ax in (left, right):
-        ax.tick_params(labelsize=15)
-    left.legend(fontsize=16)
+    left.legend()
     span = f"{rows[0]['frames']} to {rows[-1]['frames']} latent frames"
     show(fig, alt=f"Cost of one evaluation against length, {span}: {'; '.join(spoken)}; and seconds beside.")
 
@@ -200,13 +198,11 @@ def learning(kept: Mapping, mine: Mapping[str, Mapping] | None = None) -> None:
         spoken.append(f"{attention}: loss {runs[:, -1].mean():.3f}, {np.mean(shares):.0f} % read right")
     ceiling = 100 * kept["real"]["shares"]["all"]
     right.axhline(ceiling, color=PALETTE["green"], ls=":")
-    right.text(1.42, ceiling - 2, "real clips", color=PALETTE["green"], ha="right", va="top", fontsize=15)
+    right.text(1.42, ceiling - 2, "real clips", color=PALETTE["green"], ha="right", va="top")
     right.set(title="colour, shape, motion read right", ylabel="%", ylim=(0, 104))
     right.set_xticks([0, 1], trainings.ATTENTIONS)
     left.set(xlabel="training step", ylabel="loss on fresh clips", ylim=(0, None))
-    for ax in (left, right):
-        ax.tick_params(labelsize=15)
-    left.legend(fontsize=16)
+    left.legend()
     show(fig, alt=f"Reference runs. {'; '.join(spoken)}; real clips {ceiling:.0f} %.")
 
 
@@ -233,7 +229,6 @@ def flights(paths: Mapping[str, Float[np.ndarray, " t"]], bounces: bool = False)
         ax.plot(t, floor - np.asarray(y), "o", color=PALETTE["blue"])
         ax.axhline(0, color=PALETTE["ink"], lw=1)
         ax.set(title=f"{name}\n{told}", xlabel="seconds")
-        ax.tick_params(labelsize=15)
         spoken.append(f"{name}: {told}")
     axes[0, 0].set_ylabel("height above the floor")
     show(fig, alt=f"Tracked heights and the nearest law. {'; '.join(spoken)}.")
@@ -288,7 +283,6 @@ def laws(kept: Mapping) -> None:
             spoken.append(f"{maker} {name} {middle:.2f}")
         ax.set_yticks(range(3), ["real clips", *trainings.ATTENTIONS] if ax is left else [""] * 3)
         ax.invert_yaxis()
-        ax.tick_params(labelsize=15)
     left.axvspan(0.95 * GRAVITY, 1.05 * GRAVITY, color=PALETTE["green"], alpha=0.15)
     left.set(title="falls: gravity", xlabel="heights per second squared", xlim=(0, 2.4))
     right.axvspan(0, STEADY, color=PALETTE["green"], alpha=0.15)

@@ -154,7 +154,7 @@ def looks(
             ax.spines[:].set_visible(False)
     axes[0, 0].set_ylabel("the\npicture")
     axes[1, 0].set_ylabel("what\nwas read")
-    fig.colorbar(image, ax=axes[1], label="share (%)").ax.tick_params(labelsize=15)
+    fig.colorbar(image, ax=axes[1], label="share (%)")
     strongest = "; ".join(f"picture {k + 1}: patch {int(m.argmax())}" for k, m in enumerate(maps.flatten(1)))
     show(
         fig,
@@ -194,7 +194,6 @@ def heads(
     bar = last.subplots()
     last.colorbar(image, cax=bar, label="attention (%)")
     bar.set_box_aspect(10)
-    bar.tick_params(labelsize=15)
     show(
         fig,
         alt=(
@@ -214,7 +213,7 @@ def position_similarity(table: Float[Tensor, "n d"], grid: tuple[int, int]) -> N
         image = ax.imshow(alike[row, column], vmin=-1, vmax=1, cmap="RdBu_r")
         ax.plot(column, row, "o", color="white", markersize=6, markeredgecolor=PALETTE["ink"])
         bare(ax)
-    fig.colorbar(image, ax=axes, label="similarity", ticks=(-1, 0, 1)).ax.tick_params(labelsize=15)
+    fig.colorbar(image, ax=axes, label="similarity", ticks=(-1, 0, 1))
     show(
         fig,
         alt=(

@@ -1,6 +1,5 @@
 """The figures of chapter 10: what they draw is what they say, and what they say is counted."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -8,7 +7,6 @@ from matplotlib.colors import to_rgba
 
 from sora_edu.physics import flight_heights
 from sora_edu.teach import video_dit_figures as pictures
-from sora_edu.teach.figures import style
 from sora_edu.train import motions
 
 
@@ -44,9 +42,7 @@ def test_a_patch_sees_its_clip_its_frame_or_its_place(drawn):
 
 
 def test_every_text_of_the_machine_fits_its_box(drawn):
-    with plt.rc_context():
-        style()
-        pictures.machine()
+    pictures.machine()
     fig, alt = drawn[-1]
     ax = fig.axes[0]
     fig.draw_without_rendering()
