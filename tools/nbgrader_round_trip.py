@@ -9,8 +9,11 @@ course. For each chapter these students hand in:
 
     solved      the course's answer to every exercise: all points
     empty       the notebook as it was released: no points
-    slip-...    the course's answers, and one known slip: all points but those of its exercise, and the
+    slip-...    the course's answers, and a known slip: all points but those of its exercise, and the
                 feedback names the slip
+
+With `--slips all` every catalogued slip is handed in. So that a class of twenty will do, each student then
+makes a slip in every second exercise: the points of those are lost, and those between are kept.
 
 Exit code 1: a score or a page of feedback is not as it should be. `--record` writes the figures to
 `benchmarks/nbgrader_round_trip.json`.
@@ -30,7 +33,7 @@ from pathlib import Path
 
 from sora_edu.files import write_whole
 from sora_edu.teach.anatomy import Chapter, ours
-from sora_edu.teach.exercise import Exercise
+from sora_edu.teach.exercise import Exercise, Misconception
 from sora_edu.teach.grading import BEGIN, answer_source, handed_in, slip_source, worth, write_assignments
 from sora_edu.teach.notebooks import read, write
 
@@ -92,12 +95,23 @@ def students(exercises: list[Exercise], slips: str) -> Iterator[Student]:
     right = {exercise.id: answer_source(exercise) for exercise in exercises}
     yield Student("solved", exercises, right)
     yield Student("empty", exercises, {}, {exercise.id: "not attempted yet" for exercise in exercises})
-    for exercise in exercises:
-        for slip in exercise.misconceptions if slips == "all" else exercise.misconceptions[:1]:
-            name = f"slip-{exercise.id}-{slip.id}".replace(".", "-").replace("_", "-")
-            text = slip_source(exercise, slip.id)
-            said = f"This is a known slip: {slip.title}."
-            yield Student(name, exercises, {**right, exercise.id: text}, {exercise.id: said})
+    for number, made in enumerate(plans(exercises, slips), 1):
+        wrong = {exercise.id: slip_source(exercise, slip.id) for exercise, slip in made.items()}
+        said = {exercise.id: f"This is a known slip: {slip.title}." for exercise, slip in made.items()}
+        yield Student(f"slip-{number:02}", exercises, {**right, **wrong}, said)
+
+
+def plans(exercises: list[Exercise], slips: str) -> list[dict[Exercise, Misconception]]:
+    """Who makes which slips: each student in one exercise, or in every second one until none is left."""
+    if slips == "first":
+        return [{exercise: exercise.misconceptions[0]} for exercise in exercises]
+    deepest = max(len(exercise.misconceptions) for exercise in exercises)
+    made = [
+        {exercise: exercise.misconceptions[k] for exercise in group if k < len(exercise.misconceptions)}
+        for group in (exercises[::2], exercises[1::2])
+        for k in range(deepest)
+    ]
+    return [plan for plan in made if plan]
 
 
 def make_environment() -> None:
@@ -193,7 +207,7 @@ def report_on(path: Path, course: list[Student]) -> dict:
         "exercises": len(exercises),
         "points": sum(map(worth, exercises)),
         "submissions": len(course),
-        "slips": len(course) - 2,
+        "slips": sum(len(student.wrong) for student in course[2:]),
         "faults": faults,
     }
 
@@ -216,7 +230,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("chapters", nargs="*", metavar="NN", help="numbers of chapters (default: 02)")
-    parser.add_argument("--slips", choices=["first", "all"], default="first", help="of each exercise")
+    parser.add_argument(
+        "--slips", choices=["first", "all"], default="first", help="first or all of an exercise"
+    )
     parser.add_argument("--record", action="store_true", help=f"write {RECORD.relative_to(ROOT)}")
     options = parser.parse_args()
     paths = {path.stem[:2]: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))}

@@ -277,8 +277,8 @@ def cut(x: Float[Tensor, "b n d"], named: Mapping[str, Float[Tensor, "b h n k"]]
     show(
         fig,
         alt=(
-            "Three words as coloured rows of channels. Split rightly, each row of a head has the colour of"
-            " one word. Split by a bare reshape, rows of a head mix colours: pieces of several words."
+            "Three words as coloured rows of channels. Split rightly, each head has a row of every word. By a"
+            " bare reshape, a head has both halves of one word, half of the next, nothing of the third."
         ),
     )
 

@@ -170,17 +170,24 @@ def reference_samples(way: str, title: str = "") -> None:
 
 
 def learning_curve(mine: Sequence[tuple[int, float]]) -> None:
-    """The learner's masked training in front of the spread of the reference runs."""
-    runs = list(reference()["runs"]["masked"].values())
-    steps = [step for step, _ in runs[0]["curve"]]
-    losses = np.array([[loss for _, loss in run["curve"]] for run in runs])
+    """The learner's masked training in front of reference runs of masked and of plain training."""
     fig, ax = plt.subplots(figsize=(10, 4.4))
-    ax.fill_between(steps, losses.min(0), losses.max(0), color=PALETTE["blue"], alpha=0.25, lw=0)
-    ax.plot(steps, losses.mean(0), "--", lw=1.5, color=PALETTE["blue"], label="reference runs")
-    ax.plot(*zip(*mine, strict=True), color=PALETTE["ink"], label="yours")
-    ax.set(xlabel="training step", ylabel="sum of the\ntwo losses", ylim=(0, None))
+    ends = {}
+    for way, label, colour in (
+        ("masked", "masked, reference", "blue"),
+        ("plain, as many steps", "plain, reference", "orange"),
+    ):
+        runs = list(reference()["runs"][way].values())
+        steps = [step for step, _ in runs[0]["curve"]]
+        losses = np.array([[loss for _, loss in run["curve"]] for run in runs])
+        ax.fill_between(steps, losses.min(0), losses.max(0), color=PALETTE[colour], alpha=0.25, lw=0)
+        ax.plot(steps, losses.mean(0), "--", lw=1.5, color=PALETTE[colour], label=label)
+        ends[label] = losses.mean(0)[[0, -1]]
+    ax.plot(*zip(*mine, strict=True), color=PALETTE["ink"], label="masked, yours")
+    ax.set(xlabel="training step", ylabel="training loss", ylim=(0, None))
     ax.legend()
-    show(fig, alt=f"The loss of masked training falls; yours ends at {mine[-1][1]:.2f}.")
+    told = "; ".join(f"{label} {first:.2f} to {last:.2f}" for label, (first, last) in ends.items())
+    show(fig, alt=f"Training losses fall: {told}; yours, masked, ends at {mine[-1][1]:.2f}.")
 
 
 def results(kept: Mapping) -> None:
