@@ -33,6 +33,7 @@ CLIPS = {
 """Clips by name: frames, height and width. Seconds are at 24 frames a second, those of tiny Sora at 8."""
 
 _LINES = ("blue", "orange", "green", "vermilion", "purple", "sky")
+_SUBS = (1, 1.5, 2, 3, 4, 5, 7)  # where an axis of less than a decade is marked
 
 
 def reference() -> dict:
@@ -152,7 +153,7 @@ def switches_compared(measured: Mapping[str, Measured]) -> None:
     left.invert_yaxis()
     left.set_xscale("log")
     _plain_numbers(left.xaxis)
-    left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.xaxis.set_major_locator(LogLocator(subs=_SUBS))
     left.set(xlabel="times as fast as the plain step")
     right.set(xlabel="MB kept for the way back")
     right.margins(x=0.18)
@@ -221,7 +222,7 @@ def isoflop(kept: Mapping) -> None:
     ax.set(xscale="log", yscale="log", xlabel="weights", ylabel="loss on fresh pictures")
     ax.margins(x=0.09)
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
+    ax.yaxis.set_major_locator(LogLocator(subs=_SUBS))
     for axis in (ax.xaxis, ax.yaxis):
         _plain_numbers(axis)
     show(fig, alt=f"Loss against weights, a curve for each budget, stars at the best. {'; '.join(spoken)}.")
@@ -255,7 +256,7 @@ def scaling_curve(kept: Mapping, mine: Mapping[int, float] | None = None) -> Non
     for axis in (left.xaxis, right.xaxis):
         axis.set_major_locator(LogLocator(base=2))
         _plain_numbers(axis)
-    left.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
+    left.yaxis.set_major_locator(LogLocator(subs=_SUBS))
     _plain_numbers(left.yaxis)
     _once(left)
     right.legend(loc="lower right")
@@ -287,7 +288,7 @@ def read_on_the_way(kept: Mapping, width: int) -> None:
     ax.plot([*marks, longest], finished, "o-", color=PALETTE["blue"], label="runs that end there")
     ax.set(xscale="log", yscale="log", xlabel="compute (base = 1)", ylabel="loss on fresh pictures")
     ax.xaxis.set_major_locator(LogLocator(base=2))
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
+    ax.yaxis.set_major_locator(LogLocator(subs=_SUBS))
     for axis in (ax.xaxis, ax.yaxis):
         _plain_numbers(axis)
     ax.legend()

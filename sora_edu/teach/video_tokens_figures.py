@@ -138,11 +138,12 @@ def learning_curves(kept: Mapping[str, Mapping], mine: Mapping[str, Curve]) -> N
         for name in names:
             runs, steps, colour = 100 * np.array(kept[name]["share_right"]), kept[name]["steps"], LOOKS[name]
             ax.fill_between(steps, runs.min(0), runs.max(0), color=PALETTE[colour], alpha=0.25, lw=0)
-            ax.plot(steps, runs.mean(0), "--", lw=1.8, color=PALETTE[colour], label=name)
+            label = name.removesuffix(", order unknown")  # the title says it
+            ax.plot(steps, runs.mean(0), "--", lw=1.8, color=PALETTE[colour], label=label)
             spoken.append(f"{name} {runs[:, -1].mean():.0f} %")
             if name in mine:
-                at, shares = zip(*mine[name], strict=True)
-                ax.plot(at, [100 * share for share in shares], color=PALETTE[colour], label=f"{name} (yours)")
+                at, shares = np.array(mine[name]).T
+                ax.plot(at, 100 * shares, color=PALETTE[colour], label=f"{label} (yours)")
         ax.axhline(50, color=PALETTE["grey"], lw=1, ls=":")
         ax.set(title=title, xlabel="training step", ylim=(0, 104))
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
