@@ -179,6 +179,17 @@ def test_pages_fit_their_window_and_load_without_errors(site, browser, watch, lo
     assert watch.console == watch.outside == []
 
 
+def test_no_window_is_too_narrow_for_a_chapter(site, browser, watch):
+    """The theme has columns that come and go with the width, and ours is wider where there is room for it."""
+    too_wide = []
+    for page, _ in visit(browser, watch, [SITE / "notebooks" / CHAPTER], **LIGHT_PHONE):
+        for width in range(320, 1700, 15):
+            page.set_viewport_size({"width": width, "height": 800})
+            if page.evaluate("document.documentElement.scrollWidth") > width:
+                too_wide.append(width)
+    assert too_wide == []
+
+
 @pytest.mark.parametrize(("look", "rules"), [(LIGHT_PHONE, None), (DARK_LAPTOP, ["color-contrast"])])
 def test_axe_finds_nothing_serious(site, browser, watch, axe, look, rules):
     """On a phone all of its rules; in the dark, where only colours are others, those of contrast."""
