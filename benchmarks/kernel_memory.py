@@ -86,7 +86,8 @@ def table(report: dict) -> str:
     idle = (
         f"An idle kernel holds {report['idle_kernel']['mib']} MiB, and the server {report['server_mib']} MiB."
     )
-    return "\n".join([*lines, "", idle, "A dash: not measured yet."])
+    missing = ["A dash: not measured yet."] if any("–" in line for line in lines) else []
+    return "\n".join([*lines, "", idle, *missing])
 
 
 def write_page(report: dict) -> None:
