@@ -183,7 +183,7 @@ def test_no_window_is_too_narrow_for_a_chapter(site, browser, watch):
     """The theme has columns that come and go with the width, and ours is wider where there is room for it."""
     too_wide = []
     for page, _ in visit(browser, watch, [SITE / "notebooks" / CHAPTER], **LIGHT_PHONE):
-        for width in range(320, 1700, 15):
+        for width in range(320, 2000, 15):
             page.set_viewport_size({"width": width, "height": 800})
             if page.evaluate("document.documentElement.scrollWidth") > width:
                 too_wide.append(width)
