@@ -105,13 +105,11 @@ def plans(exercises: list[Exercise], slips: str) -> list[dict[Exercise, Misconce
     """Who makes which slips: each student in one exercise, or in every second one until none is left."""
     if slips == "first":
         return [{exercise: exercise.misconceptions[0]} for exercise in exercises]
-    deepest = max(len(exercise.misconceptions) for exercise in exercises)
-    made = [
+    return [
         {exercise: exercise.misconceptions[k] for exercise in group if k < len(exercise.misconceptions)}
         for group in (exercises[::2], exercises[1::2])
-        for k in range(deepest)
+        for k in range(max((len(exercise.misconceptions) for exercise in group), default=0))
     ]
-    return [plan for plan in made if plan]
 
 
 def make_environment() -> None:

@@ -105,10 +105,11 @@ def test_frames_of_names_the_shape_it_cannot_use(bad):
 
 
 def test_show_closes_the_figure(shown):
-    figures.style()
-    fig, ax = plt.subplots()
-    ax.plot([0, 1])
-    figures.show(fig, alt="A line.")
+    with plt.rc_context():  # the style is for this figure, not for the tests that come after
+        figures.style()
+        fig, ax = plt.subplots()
+        ax.plot([0, 1])
+        figures.show(fig, alt="A line.")
     assert not plt.fignum_exists(fig.number)
     assert shown[0][0].size[0] > 800
 
